@@ -1,0 +1,42 @@
+# Each target works on a fresh Debian 12 with Python 3.11 and changes nothing outside this folder.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test lint bench soak clean
+
+help:  ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+venv: $(VENV)/.ready  ## the virtual environment, with the programs in .venv/bin
+
+$(VENV)/.ready: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit("Binlock needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --editable '.[audit]' --group dev
+	touch $@
+
+demo: venv  ## the whole thing on real servers; DEMO_SECONDS=30 ends by itself
+	$(BIN)/python -m testbed.demo
+
+lint: venv  ## style, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint  ## everything that must hold, against real servers
+	$(BIN)/python -m testbed fetch
+	$(BIN)/pytest
+
+bench: venv  ## the relay beside its peers, as ratios
+	$(BIN)/python -m bench.relay
+
+soak: venv  ## the slow ones
+	$(BIN)/pytest -m soak
+
+clean:  ## remove everything that was made here
+	rm -rf $(VENV) .testbed .demo dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""The proxy beside its peers, measured in one run."""

@@ -1,0 +1,1 @@
+"""The encrypting sidecar: trio outside, `wire` inside, pyOpenSSL at one door."""

@@ -1,0 +1,216 @@
+"""`binlock-proxy`: run, check, sessions, health. The only module of the proxy that prints or exits."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import socket
+import sys
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from proxy.addresses import UnixAddress, parse_address
+from proxy.config import AdminTable, ConfigError, load_config
+from proxy.logs import set_up_logging
+from proxy.server import ListenError, Server
+from proxy.site import Route, load_site
+
+_ADMIN_TIMEOUT_SECONDS = 5
+_DEFAULT_CONFIG = "/etc/binlock/proxy.toml"
+
+
+class ExitCode(IntEnum):
+    """What the programs of this package exit with."""
+
+    OK = 0
+    FAILED = 1
+    UNUSABLE = 2
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except (ConfigError, ListenError, _AdminUnreachable) as error:
+        print(f"binlock-proxy: {error}", file=sys.stderr)
+        return ExitCode.FAILED if isinstance(error, _AdminUnreachable) else ExitCode.UNUSABLE
+    except BrokenPipeError:
+        return ExitCode.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="binlock-proxy",
+        description="An encrypting sidecar for MySQL and MariaDB replication.",
+        epilog="exit codes: 0 done, or healthy; 1 failed, or not healthy; 2 the configuration or the command line "
+        "cannot be used",
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(name: str, command: Any, summary: str, details: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=summary, description=details)
+        added.add_argument(
+            "--config",
+            type=Path,
+            default=Path(_DEFAULT_CONFIG),
+            metavar="F",
+            help="configuration file, TOML (default: %(default)s)",
+        )
+        added.set_defaults(command=command)
+        return added
+
+    add(
+        "run",
+        _run,
+        "serve until SIGTERM",
+        "Serves the routes of the configuration. SIGTERM and SIGINT stop accepting, let streams end where nothing is "
+        "half-way through, and exit with 0.",
+    )
+    add(
+        "check",
+        _check,
+        "judge a configuration without serving",
+        "Reads the configuration and every file it names, and says what would be served.",
+    ).add_argument("--json", action="store_true", help="one JSON object")
+    add(
+        "sessions",
+        _sessions,
+        "list the sessions of a running proxy",
+        "Asks the running proxy, at the admin address of the configuration, who is connected.",
+    ).add_argument("--json", action="store_true", help="a JSON list")
+    health = add(
+        "health",
+        _health,
+        "exit with 0 if a running proxy accepts replicas",
+        "For probes: asks /readyz at the admin address of the configuration; --live asks /healthz.",
+    )
+    health.add_argument("--live", action="store_true", help="only whether the process answers")
+    return parser
+
+
+def _run(arguments: argparse.Namespace) -> ExitCode:
+    site = load_site(arguments.config)
+    set_up_logging(site.config.log.level, site.config.log.format)
+    try:
+        trio.run(Server(site).run)
+    except* (OSError, ListenError) as group:
+        first = _first(group)
+        raise ListenError(
+            f"admin: cannot listen on {site.config.admin.listen}: {first}" if isinstance(first, OSError) else str(first)
+        ) from None
+    return ExitCode.OK
+
+
+def _check(arguments: argparse.Namespace) -> ExitCode:
+    site = load_site(arguments.config)
+    routes = [_described(route) for route in site.routes]
+    if arguments.json:
+        print(json.dumps({"config": str(arguments.config), "routes": routes}, indent=2))
+        return ExitCode.OK
+    print(f"{arguments.config}: usable")
+    for route in routes:
+        print(
+            f"  route {route['name']}: {route['listen']} ({route['replica_leg']})"
+            f" -> {route['source']} ({route['source_leg']})"
+        )
+        print(f"    policy {route['policy']}; roster: {', '.join(route['roster'])}")
+        for leg, not_after in route["certificates_not_after"].items():
+            print(f"    {leg} certificate valid until {not_after}")
+    return ExitCode.OK
+
+
+def _described(route: Route) -> dict[str, Any]:
+    return {
+        "name": route.name,
+        "listen": str(route.listen),
+        "replica_leg": "MySQL TLS, client certificate required" if route.replica_context else "plaintext",
+        "source": str(route.source),
+        "source_leg": f"MySQL TLS, verified as {route.source_tls.server_name}" if route.source_tls else "plaintext",
+        "policy": route.policy.name,
+        "roster": [entry.name for entry in route.roster.entries],
+        "certificates_not_after": {
+            f"{leg} leg": material.certificate.not_valid_after_utc.isoformat()
+            for leg, material in route.materials.items()
+            if material.certificate is not None
+        },
+    }
+
+
+def _sessions(arguments: argparse.Namespace) -> ExitCode:
+    sessions = json.loads(_ask(load_config(arguments.config).admin, "/sessions")[1])
+    if arguments.json:
+        print(json.dumps(sessions, indent=2))
+        return ExitCode.OK
+    columns = (
+        "route",
+        "replica",
+        "account",
+        "server_id",
+        "peer",
+        "stage",
+        "replica_tls_version",
+        "replica_tls_cipher",
+        "replica_tls_group",
+        "age_seconds",
+        "bytes_to_replica",
+    )
+    rows = [[str(session.get(column, "-")) for column in columns] for session in sessions]
+    titles = [column.replace("replica_tls_", "").replace("_", " ") for column in columns]
+    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
+    for row in (titles, *rows):
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    return ExitCode.OK
+
+
+def _health(arguments: argparse.Namespace) -> ExitCode:
+    status, body = _ask(load_config(arguments.config).admin, "/healthz" if arguments.live else "/readyz")
+    print(body.strip())
+    return ExitCode.OK if status == http.client.OK else ExitCode.FAILED
+
+
+class _AdminUnreachable(Exception):  # noqa: N818
+    pass
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=_ADMIN_TIMEOUT_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_ADMIN_TIMEOUT_SECONDS)
+        self.sock.connect(self._path)
+
+
+def _ask(admin: AdminTable, path: str) -> tuple[int, str]:
+    address = parse_address(admin.listen)
+    connection: http.client.HTTPConnection
+    if isinstance(address, UnixAddress):
+        connection = _UnixConnection(address.path)
+    else:
+        connection = http.client.HTTPConnection(address.host, address.port, timeout=_ADMIN_TIMEOUT_SECONDS)
+    try:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    except (OSError, http.client.HTTPException) as error:
+        raise _AdminUnreachable(
+            f"no proxy answers at {admin.listen}: {error}; is `binlock-proxy run` running?"
+        ) from error
+    finally:
+        connection.close()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    inner = group.exceptions[0]
+    return _first(inner) if isinstance(inner, BaseExceptionGroup) else inner
+
+
+if __name__ == "__main__":
+    sys.exit(main())

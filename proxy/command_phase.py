@@ -1,0 +1,131 @@
+"""Stage 7, policy, at work: every command of the replica is read whole and judged; the source's answers pass as bytes.
+
+A refused command is answered in place and never reaches the source; the session goes on. The stage ends with the dump
+command. From there no command may come, see `proxy.relay`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import trio
+
+from proxy.authentication import AuthenticatedReplica
+from proxy.legs import Leg
+from proxy.outcomes import LegClosed, Reason, err_packet
+from proxy.policy import CommandDenied, Policy
+from proxy.pump import Pump
+from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, ParsedCommand, RegisterReplica
+from wire.errors import WireError
+from wire.framing import Packet, PacketDecoder, encode_packet
+
+
+class CommandObserver(Protocol):
+    """Who wants to know what happens in the command phase: log, metrics, the list of sessions."""
+
+    def command_denied(self, reason: str) -> None:
+        """A command was refused and answered."""
+
+    def server_id_seen(self, server_id: int) -> None:
+        """The replica registered, or asked for the dump, with this id."""
+
+    def sent_to_replica(self, count: int) -> None:
+        """So many bytes went to the replica."""
+
+    def sent_to_source(self, count: int) -> None:
+        """So many bytes went to the source."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartedDump:
+    """Proof that an authorised dump command has gone to the source. Only `relay_commands` makes one."""
+
+    authenticated: AuthenticatedReplica
+    dump: BinlogDump | BinlogDumpGtid
+
+
+async def relay_commands(
+    authenticated: AuthenticatedReplica, policy: Policy, observer: CommandObserver
+) -> StartedDump | None:
+    """Relays commands and their answers.
+
+    Returns:
+        The proof that the dump has begun, or None if the session ended without one.
+
+    Raises:
+        SessionRefused: the server id is not the identity's.
+        WireError: a command cannot be parsed.
+        LegClosed: a leg ended.
+    """
+    replica, source = authenticated.replica.leg, authenticated.source.leg
+    answers = Pump(source, replica, count=observer.sent_to_replica)
+    outcome: list[StartedDump | Exception] = []
+
+    async def relay_answers() -> None:
+        try:
+            await answers.run()
+        except LegClosed as error:
+            outcome.append(error)
+        nursery.cancel_scope.cancel()
+
+    async def relay_questions() -> None:
+        try:
+            dump = await _relay_until_dump(authenticated, policy, observer)
+        except (LegClosed, WireError, Exception) as error:  # noqa: BLE001 - raised again below, outside the nursery
+            outcome.append(error)
+            nursery.cancel_scope.cancel()
+            return
+        if dump is None:
+            nursery.cancel_scope.cancel()
+            return
+        outcome.append(StartedDump(authenticated, dump))
+        answers.pause()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(relay_answers)
+        nursery.start_soon(relay_questions)
+    for result in outcome:
+        if isinstance(result, Exception):
+            raise result
+        return result
+    return None
+
+
+async def _relay_until_dump(
+    authenticated: AuthenticatedReplica, policy: Policy, observer: CommandObserver
+) -> BinlogDump | BinlogDumpGtid | None:
+    replica, source = authenticated.replica.leg, authenticated.source.leg
+    while True:
+        packet = await _receive_command(replica, policy.command_limit_bytes)
+        try:
+            command = policy.authorise(
+                packet.payload, capabilities=authenticated.capabilities, entry=authenticated.entry
+            )
+        except CommandDenied as denial:
+            observer.command_denied(str(denial))
+            answer = err_packet(Reason.COMMAND_REFUSED, str(denial)).serialize(with_sqlstate=True)
+            await replica.send_all(encode_packet(answer, packet.last_sequence_id + 1))
+            continue
+        _note_server_id(command, observer.server_id_seen)
+        await source.send_all(encode_packet(packet.payload, packet.sequence_id))
+        observer.sent_to_source(len(packet.payload))
+        if isinstance(command, BinlogDump | BinlogDumpGtid):
+            return command
+        if isinstance(command, OtherCommand) and command.command is Command.COM_QUIT:
+            return None
+
+
+async def _receive_command(replica: Leg, limit_bytes: int) -> Packet:
+    decoder = PacketDecoder(limit_bytes)
+    packet = None
+    while packet is None:
+        decoder.feed(await replica.receive_exactly(decoder.bytes_needed()))
+        packet = decoder.next_packet()
+    return packet
+
+
+def _note_server_id(command: ParsedCommand, note: Callable[[int], None]) -> None:
+    if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
+        note(command.server_id)

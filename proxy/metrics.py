@@ -1,0 +1,161 @@
+"""Every metric of the proxy, in one registry. Labels are bounded: routes, roster names, enumerations; never a peer."""
+
+from __future__ import annotations
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.exposition import choose_encoder
+
+from proxy.openssl import Negotiated, linked_openssl
+from proxy.outcomes import Reason, Stage
+from proxy.site import Site
+
+_DIRECTIONS = ("source_to_replica", "replica_to_source")
+# A full mutual handshake takes some milliseconds of CPU; the rest is round trips.
+_HANDSHAKE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Metrics:
+    """What the proxy counts. One instance a process; tests make their own."""
+
+    def __init__(self, version: str) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        prefix = "binlock_proxy"
+        self.build_info = Gauge(
+            f"{prefix}_build_info",
+            "Version of Binlock and of the OpenSSL in it; always 1.",
+            ["version", "openssl"],
+            registry=self.registry,
+        )
+        self.build_info.labels(version, linked_openssl()).set(1)
+        self.sessions_active = Gauge(
+            f"{prefix}_sessions_active",
+            "Open sessions, from accept to close.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.sessions = Counter(
+            f"{prefix}_sessions",
+            "Sessions that are over, by outcome.",
+            ["route", "outcome"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            f"{prefix}_refusals",
+            "Sessions refused, by stage and reason.",
+            ["route", "stage", "reason"],
+            registry=self.registry,
+        )
+        self.sessions_ended = Counter(
+            f"{prefix}_sessions_ended",
+            "Authenticated sessions that are over, by reason.",
+            ["route", "reason"],
+            registry=self.registry,
+        )
+        self.commands_refused = Counter(
+            f"{prefix}_commands_refused",
+            "Commands answered by the policy instead of the source.",
+            ["route"],
+            registry=self.registry,
+        )
+        self.tls_handshakes = Counter(
+            f"{prefix}_tls_handshakes",
+            "TLS handshakes that succeeded.",
+            ["route", "leg", "version", "cipher", "group"],
+            registry=self.registry,
+        )
+        self.tls_handshake_seconds = Histogram(
+            f"{prefix}_tls_handshake_seconds",
+            "From the request for TLS to the end of the handshake.",
+            ["route", "leg"],
+            buckets=_HANDSHAKE_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self.relayed_bytes = Counter(
+            f"{prefix}_relayed_bytes",
+            "Bytes of the MySQL protocol after authentication.",
+            ["route", "direction"],
+            registry=self.registry,
+        )
+        self.replica_connected = Gauge(
+            f"{prefix}_replica_connected",
+            "Streams of this roster entry whose dump is running.",
+            ["route", "replica"],
+            registry=self.registry,
+        )
+        self.certificate_not_after = Gauge(
+            f"{prefix}_certificate_not_after_timestamp_seconds",
+            "When a configured certificate expires.",
+            ["route", "role"],
+            registry=self.registry,
+        )
+        self.crl_next_update = Gauge(
+            f"{prefix}_crl_next_update_timestamp_seconds",
+            "When a configured CRL must have been renewed.",
+            ["route", "issuer"],
+            registry=self.registry,
+        )
+
+    def describe_site(self, site: Site) -> None:
+        """Makes every label set that is known beforehand exist, so that rates and absences can be told apart."""
+        for route in site.routes:
+            self.sessions_active.labels(route.name)
+            self.commands_refused.labels(route.name)
+            for outcome in ("refused", "ended"):
+                self.sessions.labels(route.name, outcome)
+            for stage, reason in _KNOWN_REFUSALS:
+                self.refusals.labels(route.name, stage, reason)
+            for direction in _DIRECTIONS:
+                self.relayed_bytes.labels(route.name, direction)
+            for entry in route.roster.entries:
+                self.replica_connected.labels(route.name, entry.name)
+            for leg, material in route.materials.items():
+                if material.certificate is not None:
+                    self.certificate_not_after.labels(route.name, f"{leg}_leg").set(
+                        material.certificate.not_valid_after_utc.timestamp()
+                    )
+                last = max(anchor.not_valid_after_utc for anchor in material.anchors)
+                self.certificate_not_after.labels(route.name, f"{leg}_leg_ca").set(last.timestamp())
+                for crl in material.crls:
+                    if crl.next_update_utc is not None:
+                        self.crl_next_update.labels(route.name, crl.issuer.rfc4514_string()).set(
+                            crl.next_update_utc.timestamp()
+                        )
+
+    def count_handshake(self, route: str, leg: str, negotiated: Negotiated) -> None:
+        """Counts a handshake that succeeded."""
+        self.tls_handshakes.labels(route, leg, negotiated.version, negotiated.cipher, negotiated.group).inc()
+        self.tls_handshake_seconds.labels(route, leg).observe(negotiated.seconds)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The registry as a scraper wants it: body and content type."""
+        encoder, content_type = choose_encoder(accept)
+        return encoder(self.registry), content_type
+
+
+_KNOWN_REFUSALS = (
+    (Stage.ADMISSION, Reason.ADDRESS_NOT_ALLOWED),
+    (Stage.ADMISSION, Reason.TOO_MANY_SESSIONS),
+    (Stage.SOURCE, Reason.SOURCE_UNREACHABLE),
+    (Stage.TLS, Reason.PLAINTEXT_REFUSED),
+    (Stage.TLS, Reason.CERTIFICATE_MISSING),
+    (Stage.TLS, Reason.CERTIFICATE_UNTRUSTED),
+    (Stage.TLS, Reason.CERTIFICATE_EXPIRED),
+    (Stage.TLS, Reason.CERTIFICATE_REVOKED),
+    (Stage.IDENTITY, Reason.IDENTITY_NOT_ON_ROSTER),
+    (Stage.AUTHENTICATION, Reason.ACCOUNT_NOT_ALLOWED),
+    (Stage.AUTHENTICATION, Reason.AUTHENTICATION_REJECTED),
+    (Stage.POLICY, Reason.SERVER_ID_NOT_ALLOWED),
+)

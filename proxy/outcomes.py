@@ -1,0 +1,122 @@
+"""How a session can end, stage by stage, and what the replica is told.
+
+A replica shows the text of an ERR packet in `SHOW REPLICA STATUS` and decides by its number whether to try again. While
+it connects it retries whatever the number is; in the command phase and in the event stream only some numbers are
+transient. `ERROR_NUMBERS` is the one place where a number is chosen.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from wire.results import ErrPacket
+
+
+class Stage(StrEnum):
+    """The eight stages of a session, in order; also the `stage` label of the metrics."""
+
+    ADMISSION = "admission"
+    SOURCE = "source"
+    GREETING = "greeting"
+    TLS = "tls"
+    IDENTITY = "identity"
+    AUTHENTICATION = "authentication"
+    POLICY = "policy"
+    RELAY = "relay"
+
+
+class Reason(StrEnum):
+    """Why a session was refused or ended; also the `reason` label of the metrics."""
+
+    ADDRESS_NOT_ALLOWED = "address_not_allowed"
+    TOO_MANY_SESSIONS = "too_many_sessions"
+    SOURCE_UNREACHABLE = "source_unreachable"
+    SOURCE_REFUSED = "source_refused"
+    SOURCE_WITHOUT_TLS = "source_without_tls"
+    SOURCE_TLS_FAILED = "source_tls_failed"
+    SOURCE_NAME_MISMATCH = "source_name_mismatch"
+    PLAINTEXT_REFUSED = "plaintext_refused"
+    NOT_TLS = "not_tls"
+    CERTIFICATE_MISSING = "certificate_missing"
+    CERTIFICATE_UNTRUSTED = "certificate_untrusted"
+    CERTIFICATE_EXPIRED = "certificate_expired"
+    CERTIFICATE_REVOKED = "certificate_revoked"
+    CERTIFICATE_REFUSED = "certificate_refused"
+    CRL_UNUSABLE = "crl_unusable"
+    TLS_VERSION_REFUSED = "tls_version_refused"
+    NO_SHARED_CIPHER = "no_shared_cipher"
+    NO_SHARED_GROUP = "no_shared_group"
+    TLS_HANDSHAKE_FAILED = "tls_handshake_failed"
+    REPLICA_REJECTED_CERTIFICATE = "replica_rejected_certificate"
+    IDENTITY_NOT_ON_ROSTER = "identity_not_on_roster"
+    ACCOUNT_NOT_ALLOWED = "account_not_allowed"
+    SERVER_ID_NOT_ALLOWED = "server_id_not_allowed"
+    AUTHENTICATION_REJECTED = "authentication_rejected"
+    AUTHENTICATION_NOT_BRIDGEABLE = "authentication_not_bridgeable"
+    COMPRESSION_NOT_SUPPORTED = "compression_not_supported"
+    COMMAND_REFUSED = "command_refused"
+    PROTOCOL_ERROR = "protocol_error"
+    TIMEOUT = "timeout"
+    DISCONNECTED = "disconnected"
+    SOURCE_DISCONNECTED = "source_disconnected"
+    CLOSED = "closed"
+    DRAINED = "drained"
+    INTERNAL_ERROR = "internal_error"
+
+
+# MySQL 9.7 `share/messages_to_clients.txt` and the client's errmsg list; the SQLSTATE belongs to the number.
+ERROR_NUMBERS: dict[Reason, tuple[int, bytes]] = {
+    Reason.ADDRESS_NOT_ALLOWED: (1130, b"HY000"),  # ER_HOST_NOT_PRIVILEGED
+    Reason.TOO_MANY_SESSIONS: (1040, b"08004"),  # ER_CON_COUNT_ERROR, transient for a replica
+    Reason.SOURCE_UNREACHABLE: (2003, b"HY000"),  # CR_CONN_HOST_ERROR, transient for a replica
+    Reason.SOURCE_WITHOUT_TLS: (2026, b"HY000"),  # CR_SSL_CONNECTION_ERROR
+    Reason.SOURCE_TLS_FAILED: (2026, b"HY000"),
+    Reason.SOURCE_NAME_MISMATCH: (2026, b"HY000"),
+    Reason.PLAINTEXT_REFUSED: (3159, b"HY000"),  # ER_SECURE_TRANSPORT_REQUIRED
+    Reason.IDENTITY_NOT_ON_ROSTER: (1045, b"28000"),  # ER_ACCESS_DENIED_ERROR
+    Reason.ACCOUNT_NOT_ALLOWED: (1045, b"28000"),
+    Reason.AUTHENTICATION_NOT_BRIDGEABLE: (1045, b"28000"),
+    Reason.COMPRESSION_NOT_SUPPORTED: (1235, b"42000"),  # ER_NOT_SUPPORTED_YET
+    Reason.SERVER_ID_NOT_ALLOWED: (1227, b"42000"),  # ER_SPECIFIC_ACCESS_DENIED_ERROR: the replica stops
+    Reason.COMMAND_REFUSED: (1227, b"42000"),
+    Reason.PROTOCOL_ERROR: (1043, b"08S01"),  # ER_HANDSHAKE_ERROR
+    Reason.TIMEOUT: (1159, b"08S01"),  # ER_NET_READ_INTERRUPTED, transient for a replica
+    Reason.DRAINED: (1053, b"08S01"),  # ER_SERVER_SHUTDOWN, transient for a replica
+}
+
+
+class SessionRefused(Exception):  # noqa: N818 - a refusal is an outcome, not a defect
+    """One stage said no.
+
+    Attributes:
+        stage: where.
+        reason: why, as a bounded label.
+        detail: one sentence for the log, with names and addresses.
+        answer: what the replica is told, or None where no packet can reach it (inside a TLS handshake) or where
+            the source's own ERR has been passed on already.
+    """
+
+    def __init__(self, stage: Stage, reason: Reason, detail: str, *, told: str | None = None) -> None:
+        super().__init__(detail)
+        self.stage = stage
+        self.reason = reason
+        self.detail = detail
+        self.answer = None if told is None else err_packet(reason, told)
+
+
+class LegClosed(Exception):  # noqa: N818
+    """A leg ended: an orderly close in the wrong place, a reset, or a broken TLS stream.
+
+    Attributes:
+        leg: `replica` or `source`.
+    """
+
+    def __init__(self, leg: str, detail: str) -> None:
+        super().__init__(f"{leg}: {detail}")
+        self.leg = leg
+
+
+def err_packet(reason: Reason, text: str) -> ErrPacket:
+    """The ERR packet for `reason`, marked as Binlock's so that nobody looks for its cause in the source."""
+    number, sqlstate = ERROR_NUMBERS[reason]
+    return ErrPacket(code=number, sqlstate=sqlstate, message=f"Binlock: {text}".encode())

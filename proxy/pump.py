@@ -1,0 +1,113 @@
+"""One direction of a session: bytes from one leg to the other, with no work per byte.
+
+A pump owns a buffer only from the moment bytes arrive until they have left, so an idle session holds none, and a slow
+sink holds one: that is the bound on its memory. It reads, sends, and waits only when the kernel says so; after each
+full buffer it lets the other sessions have their turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+
+import trio
+
+from proxy.legs import Leg
+
+# Sixteen TLS records: one receive and one send for each 256 KiB of a bulk stream.
+BUFFER_BYTES = 256 * 1024
+# Buffers kept for reuse; more are made while more sessions are moving bytes in the same instant.
+_KEPT_BUFFERS = 16
+
+
+class PumpEnd(Enum):
+    """Why a pump returned."""
+
+    END_OF_STREAM = "end of stream"
+    PAUSED = "paused"
+
+
+class _BufferPool:
+    def __init__(self) -> None:
+        self._free: list[memoryview] = []
+
+    def take(self) -> memoryview:
+        return self._free.pop() if self._free else memoryview(bytearray(BUFFER_BYTES))
+
+    def give_back(self, view: memoryview) -> None:
+        if len(self._free) < _KEPT_BUFFERS:
+            self._free.append(view)
+
+
+_pool = _BufferPool()
+
+
+class Pump:
+    """Moves bytes from `origin` to `sink` until the end of the stream.
+
+    Args:
+        origin: read from.
+        sink: written to.
+        count: called with the number of bytes of each piece that has left.
+        admit: judges each piece before it leaves and returns what may leave now; None admits everything. It may
+            raise, which ends the pump.
+    """
+
+    def __init__(
+        self,
+        origin: Leg,
+        sink: Leg,
+        *,
+        count: Callable[[int], None],
+        admit: Callable[[memoryview], memoryview] | None = None,
+    ) -> None:
+        self._origin = origin
+        self._sink = sink
+        self._count = count
+        self._admit = admit
+        self._scope = trio.CancelScope()
+        self._is_waiting = False
+        self._is_pausing = False
+
+    def pause(self) -> None:
+        """Makes `run` return as soon as nothing that was read is still to be sent."""
+        self._is_pausing = True
+        if self._is_waiting:
+            self._scope.cancel()
+
+    async def run(self) -> PumpEnd:
+        """Moves bytes.
+
+        Raises:
+            LegClosed: either leg broke.
+        """
+        with self._scope:
+            while not self._is_pausing:
+                view = _pool.take()
+                try:
+                    received = self._origin.try_receive(view)
+                    if received > 0:
+                        await self._send(view[:received])
+                finally:
+                    _pool.give_back(view)
+                if received == 0:
+                    return PumpEnd.END_OF_STREAM
+                self._is_waiting = True
+                if received == BUFFER_BYTES:
+                    await trio.lowlevel.checkpoint()
+                else:
+                    await self._origin.wait(received)
+                self._is_waiting = False
+        return PumpEnd.PAUSED
+
+    async def _send(self, piece: memoryview) -> None:
+        if self._admit is not None:
+            piece = self._admit(piece)
+        size = len(piece)
+        while piece:
+            sent = self._sink.try_send(piece)
+            if sent < 0:
+                await self._sink.wait(sent)
+            else:
+                piece = piece[sent:]
+        self._count(size)

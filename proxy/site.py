@@ -1,0 +1,94 @@
+"""The site: everything that one configuration file comes to, ready to serve and never changed afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.addresses import Address, TcpAddress, parse_address
+from proxy.admission import Allowlist
+from proxy.authentication import SourceTls
+from proxy.config import Config, ConfigError, RouteTable, load_config
+from proxy.identity import Roster, RosterEntry
+from proxy.material import load_material
+from proxy.openssl import Context, TlsMaterial, TlsSettingsError, client_context, server_context
+from proxy.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One listener and the source behind it.
+
+    Attributes:
+        replica_context: None for a plaintext replica leg.
+        source_tls: None for a plaintext source leg.
+        materials: what each TLS leg (`replica`, `source`) was made from, for the expiry metrics.
+    """
+
+    name: str
+    listen: TcpAddress
+    allowlist: Allowlist
+    roster: Roster
+    policy: Policy
+    replica_context: Context | None
+    source: Address
+    source_tls: SourceTls | None
+    materials: dict[str, TlsMaterial]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Every route, and the settings that they share."""
+
+    config: Config
+    routes: tuple[Route, ...]
+
+
+def load_site(path: Path) -> Site:
+    """Reads a configuration file and all it names.
+
+    Raises:
+        ConfigError: anything in it cannot be used.
+    """
+    config = load_config(path)
+    return Site(config, tuple(_build_route(table, path) for table in config.route))
+
+
+def _build_route(table: RouteTable, path: Path) -> Route:
+    folder = path.parent
+    materials: dict[str, TlsMaterial] = {}
+    replica_context = None
+    source_tls = None
+    source = parse_address(table.source.address)
+    listen = parse_address(table.listen)
+    if not isinstance(listen, TcpAddress):
+        raise ConfigError(f"{path}: route {table.name!r}: listen: {listen} is not host:port")
+    try:
+        if table.replica_tls is not None:
+            materials["replica"] = load_material(table.replica_tls, folder)
+            replica_context = server_context(materials["replica"])
+        if table.source.tls is not None:
+            materials["source"] = load_material(table.source.tls, folder)
+            name = table.source.tls.server_name or (source.host if isinstance(source, TcpAddress) else "")
+            source_tls = SourceTls(client_context(materials["source"]), name)
+    except (ConfigError, TlsSettingsError) as error:
+        raise ConfigError(f"{path}: route {table.name!r}: {error}") from error
+    return Route(
+        name=table.name,
+        listen=listen,
+        allowlist=Allowlist(table.allow),
+        roster=Roster(
+            RosterEntry(
+                name=replica.name or replica.identity or "",
+                identity=replica.identity,
+                accounts=frozenset(replica.accounts),
+                server_ids=frozenset(replica.server_ids),
+            )
+            for replica in table.replica
+        ),
+        policy=Policy(table.policy),
+        replica_context=replica_context,
+        source=source,
+        source_tls=source_tls,
+        materials=materials,
+    )

@@ -1,0 +1,1 @@
+"""The MySQL wire protocol, without I/O: bytes in, values out. Standard library only."""
