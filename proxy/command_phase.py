@@ -14,12 +14,13 @@ import trio
 
 from proxy.authentication import AuthenticatedReplica
 from proxy.legs import Leg
-from proxy.outcomes import LegClosed, Reason, err_packet
+from proxy.outcomes import LegClosed, Reason, SessionRefused, err_packet
 from proxy.policy import CommandDenied, Policy
 from proxy.pump import Pump
 from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, ParsedCommand, RegisterReplica
 from wire.errors import WireError
 from wire.framing import Packet, PacketDecoder, encode_packet
+from wire.results import ErrPacket
 
 
 class CommandObserver(Protocol):
@@ -105,9 +106,12 @@ async def _relay_until_dump(
             )
         except CommandDenied as denial:
             observer.command_denied(str(denial))
-            answer = err_packet(Reason.COMMAND_REFUSED, str(denial)).serialize(with_sqlstate=True)
-            await replica.send_all(encode_packet(answer, packet.last_sequence_id + 1))
+            await _answer(replica, packet, err_packet(Reason.COMMAND_REFUSED, str(denial)))
             continue
+        except SessionRefused as refusal:
+            if refusal.answer is not None:
+                await _answer(replica, packet, refusal.answer)
+            raise
         _note_server_id(command, observer.server_id_seen)
         await source.send_all(encode_packet(packet.payload, packet.sequence_id))
         observer.sent_to_source(len(packet.payload))
@@ -115,6 +119,10 @@ async def _relay_until_dump(
             return command
         if isinstance(command, OtherCommand) and command.command is Command.COM_QUIT:
             return None
+
+
+async def _answer(replica: Leg, command: Packet, answer: ErrPacket) -> None:
+    await replica.send_all(encode_packet(answer.serialize(with_sqlstate=True), command.last_sequence_id + 1))
 
 
 async def _receive_command(replica: Leg, limit_bytes: int) -> Packet:

@@ -154,8 +154,11 @@ class _Session:
         self._to_source.inc(count)
 
     async def answer(self, packet: ErrPacket) -> None:
-        """Tells the replica why, if it can hear it: not inside a TLS handshake, not in the middle of a stream."""
-        if self.record.stage is Stage.RELAY:
+        """Tells the replica why, if it can hear it: not inside a TLS handshake.
+
+        After the login the stage that refuses has answered already, in place of the command's own answer.
+        """
+        if self.record.is_authenticated:
             return
         # Before the greeting the replica does not know the 4.1 protocol yet, and would show the SQLSTATE as text.
         payload = packet.serialize(with_sqlstate=self.replica.phases.phase is not Phase.GREETING)

@@ -54,7 +54,7 @@ async def connect_source(peer: AdmittedPeer, address: Address, *, timeout_second
     except trio.TooSlowError as error:
         raise _unreachable(address, f"did not answer within {timeout_seconds:g} s") from error
     except (OSError, LegClosed) as error:
-        raise _unreachable(address, str(error)) from error
+        raise _unreachable(address, _root_cause(error)) from error
     except WireError as error:
         raise _unreachable(address, f"does not speak the MySQL protocol: {error}") from error
 
@@ -79,6 +79,13 @@ async def _read_greeting(peer: AdmittedPeer, stream: PacketStream) -> GreetingSo
         refusal.answer = answer
         raise refusal
     return GreetingSource(peer, stream, HandshakeV10.parse(payload), payload)
+
+
+def _root_cause(error: BaseException) -> str:
+    # trio hides what the kernel said for each address behind "all attempts to connect failed".
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return "; ".join(str(inner) for inner in error.exceptions) if isinstance(error, BaseExceptionGroup) else str(error)
 
 
 def _unreachable(address: Address, why: str) -> SessionRefused:

@@ -15,6 +15,8 @@ from types import TracebackType
 from typing import IO, Protocol, Self
 
 POLL_SECONDS = 0.02
+# Whoever dies before the signal is asked for sends none: then the program is not to start either.
+UNLESS_ORPHANED = 'test "$PPID" = "$0" && exec "$@"'
 
 
 class ProgramError(Exception):
@@ -87,7 +89,7 @@ def popen(
     if shutil.which("setpriv") is None:
         raise ProgramError("setpriv is not installed: it is in Debian's package util-linux")
     # Innermost, since entering a user namespace clears the signal.
-    command = ["setpriv", "--pdeathsig", "KILL", "--", *argv]
+    command = ["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", UNLESS_ORPHANED, str(os.getpid()), *argv]
     if place is not None:
         command = place.command(command)
     merged = {**os.environ, **(environment or {})}

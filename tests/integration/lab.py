@@ -57,7 +57,13 @@ class Authority:
 
 def toml(value: Any) -> str:
     """JSON's strings, numbers, booleans and lists are TOML's too."""
-    return json.dumps([str(item) if isinstance(item, Path) else item for item in value] if isinstance(value, list | tuple) else str(value) if isinstance(value, Path) else value)
+    return json.dumps(
+        [str(item) if isinstance(item, Path) else item for item in value]
+        if isinstance(value, list | tuple)
+        else str(value)
+        if isinstance(value, Path)
+        else value
+    )
 
 
 @dataclass
@@ -105,7 +111,9 @@ class Proxy:
             lines.extend(route.lines())
         self.config.write_text("\n".join(lines) + "\n")
         self.port = int(routes[0].listen.rpartition(":")[2])
-        self.program = Program([BIN / "binlock-proxy", "run", "--config", self.config], log=folder / "proxy.log", host=host)
+        self.program = Program(
+            [BIN / "binlock-proxy", "run", "--config", self.config], log=folder / "proxy.log", host=host
+        )
 
     def start(self) -> Proxy:
         self.program.start()
@@ -116,7 +124,9 @@ class Proxy:
         lines = [json.loads(line) for line in self.program.log_path.read_text().splitlines() if line.startswith("{")]
         return [line for line in lines if name is None or line["event"] == name]
 
-    def wait_for_event(self, name: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 20) -> dict[str, Any]:
+    def wait_for_event(
+        self, name: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 20
+    ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             for event in self.events(name):
@@ -137,7 +147,9 @@ class Proxy:
 
     def metric(self, name: str, **labels: str) -> float:
         for line in self.get("/metrics").splitlines():
-            if line.startswith((name + "{", name + " ")) and all(f'{key}="{value}"' in line for key, value in labels.items()):
+            if line.startswith((name + "{", name + " ")) and all(
+                f'{key}="{value}"' in line for key, value in labels.items()
+            ):
                 return float(line.rpartition(" ")[2])
         raise AssertionError(f"no {name}{labels} in the metrics")
 
@@ -162,7 +174,9 @@ class Table:
         self.schema = schema
         source.sql(f"DROP DATABASE IF EXISTS {schema}")
         source.sql(f"CREATE DATABASE {schema}")
-        source.sql(f"CREATE TABLE {schema}.orders (id INT AUTO_INCREMENT PRIMARY KEY, body LONGBLOB, made TIMESTAMP(6) DEFAULT NOW(6))")
+        source.sql(
+            f"CREATE TABLE {schema}.orders (id INT AUTO_INCREMENT PRIMARY KEY, body LONGBLOB, made TIMESTAMP(6) DEFAULT NOW(6))"
+        )
 
     def insert(self, rows: int, body_bytes: int = 100) -> None:
         for start in range(0, rows, 500):
@@ -171,7 +185,9 @@ class Table:
 
     def assert_same_on(self, replica: Server) -> None:
         replica.catch_up_with(self.source)
-        query = f"SELECT COUNT(*) AS n, COALESCE(SUM(CRC32(CONCAT(id, body, made))), 0) AS crc FROM {self.schema}.orders"
+        query = (
+            f"SELECT COUNT(*) AS n, COALESCE(SUM(CRC32(CONCAT(id, body, made))), 0) AS crc FROM {self.schema}.orders"
+        )
         expected, seen = self.source.sql(query), replica.sql(query)
         assert seen == expected
         assert seen[0]["n"] > 0
@@ -182,7 +198,13 @@ class Table:
 @contextmanager
 def replicating(replica: Server, proxy_port: int, *, user: str, **options: Any) -> Iterator[None]:
     """`replica` replicates through the port for the duration."""
-    replica.replicate_from(host=options.pop("host", "127.0.0.1"), port=proxy_port, user=user, password=options.pop("password", PASSWORD), **options)
+    replica.replicate_from(
+        host=options.pop("host", "127.0.0.1"),
+        port=proxy_port,
+        user=user,
+        password=options.pop("password", PASSWORD),
+        **options,
+    )
     try:
         yield
     finally:
