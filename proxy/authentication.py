@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from proxy.bridging import NotBridgeable, PasswordKey, encrypt_for_source
 from proxy.identity import RosterEntry, VerifiedReplica
+from proxy.legs import Leg
 from proxy.openssl import Context, Negotiated
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.packets import PacketStream
@@ -186,14 +187,18 @@ class _Exchange:
 
     async def _carried_over(self, response: bytes) -> bytes:
         """What the source's leg asks for, made from what the replica's leg asked for."""
-        replica_is_secure = self._replica.leg.is_secure_transport
-        source_is_secure = self._source.leg.is_secure_transport
-        if replica_is_secure == source_is_secure or response in {b"", b"\x00"}:
+        replica_sends_password = self._takes_password_as_it_is(self._replica.leg)
+        source_takes_password = self._takes_password_as_it_is(self._source.leg)
+        if replica_sends_password == source_takes_password or response in {b"", b"\x00"}:
             return response
-        if replica_is_secure:
+        if replica_sends_password:
             self._held_password = response
             return _REQUESTS_KEY[self._plugin]
         return await self._password_of_replica(response)
+
+    def _takes_password_as_it_is(self, leg: Leg) -> bool:
+        # Both ends of sha256_password want TLS; a unix socket is enough for caching_sha2_password alone (seen on 9.7).
+        return leg.is_encrypted if self._plugin == SHA256_PASSWORD else leg.is_secure_transport
 
     def _under_key_of_source(self, pem: bytes) -> bytes:
         password, self._held_password = self._held_password or b"", None

@@ -1,10 +1,10 @@
 """RSA for caching_sha2_password and sha256_password, where the two legs differ in secrecy.
 
-Over a transport that MySQL calls secure (TLS, a unix socket) a replica sends its password as it is when the source asks
-for it. Over any other it sends the password under RSA. When one leg is secure and the other is not, each end does
-what its own leg asks for, and Binlock stands in between: it encrypts with the source's public key, or decrypts with a
-key of its own. Both happen only while the source's cache is cold: after its restart, FLUSH PRIVILEGES, or a new
-password.
+Over a transport that MySQL calls secure (TLS; for caching_sha2_password also a unix socket) a replica sends its
+password as it is when the source asks for it. Over any other it sends the password under RSA. When one leg is secure
+and the other is not, each end does what its own leg asks for, and Binlock stands in between: it encrypts with the
+source's public key, or decrypts with a key of its own. With caching_sha2_password that happens only while the source's
+cache is cold: after its restart, FLUSH PRIVILEGES, or a new password.
 
 Format: the password and its NUL, XORed with the repeated nonce, under RSA-OAEP with SHA-1
 (page_caching_sha2_authentication_exchanges).

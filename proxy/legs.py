@@ -30,11 +30,11 @@ class Leg:
 
     Attributes:
         name: `replica` or `source`, for messages.
-        is_secure_transport: whether MySQL calls this transport secure, so that a password may cross it as it is:
-            TLS or a unix socket.
+        is_encrypted: whether it is TLS.
+        is_secure_transport: whether MySQL calls this transport secure: TLS or a unix socket.
     """
 
-    __slots__ = ("_sock", "is_secure_transport", "name")
+    __slots__ = ("_sock", "is_encrypted", "is_secure_transport", "name")
 
     def __init__(self, sock: socket.socket, name: str) -> None:
         sock.setblocking(False)
@@ -42,6 +42,7 @@ class Leg:
             _tune(sock)
         self._sock = sock
         self.name = name
+        self.is_encrypted = False
         self.is_secure_transport = sock.family == socket.AF_UNIX
 
     def try_receive(self, view: memoryview) -> int:
@@ -158,6 +159,7 @@ class TlsLeg(Leg):
     def __init__(self, sock: socket.socket, name: str, engine: TlsEngine) -> None:
         super().__init__(sock, name)
         self._engine = engine
+        self.is_encrypted = True
         self.is_secure_transport = True
 
     def try_receive(self, view: memoryview) -> int:

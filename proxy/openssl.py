@@ -17,6 +17,7 @@ caller's own buffer. That binding is private: `_require_binding` fails at import
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,6 +63,7 @@ def _require_binding() -> None:
         "X509_VERIFY_PARAM_set_hostflags",
         "X509_verify_cert_error_string",
         "ERR_clear_error",
+        "ERR_GET_REASON",
         "ERR_get_error",
     )
     missing = [name for name in wanted if not hasattr(_lib, name)]
@@ -365,7 +367,9 @@ class TlsEngine:
             return 0
         reasons = []
         while error := _lib.ERR_get_error():
-            reasons.append(_ffi.string(_lib.ERR_reason_error_string(error)).decode())
+            text = _lib.ERR_reason_error_string(error)
+            # For what the kernel said there is no string; the reason is its errno (ERR_raise(3), ERR_LIB_SYS).
+            reasons.append(os.strerror(_lib.ERR_GET_REASON(error)) if text == _ffi.NULL else _ffi.string(text).decode())
         raise TlsFailed(reasons, 0)
 
 

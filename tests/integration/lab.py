@@ -175,12 +175,13 @@ class Table:
         source.sql(f"DROP DATABASE IF EXISTS {schema}")
         source.sql(f"CREATE DATABASE {schema}")
         source.sql(
-            f"CREATE TABLE {schema}.orders (id INT AUTO_INCREMENT PRIMARY KEY, body LONGBLOB, made TIMESTAMP(6) DEFAULT NOW(6))"
+            f"CREATE TABLE {schema}.orders "
+            "(id INT AUTO_INCREMENT PRIMARY KEY, body LONGBLOB, made TIMESTAMP(6) DEFAULT NOW(6))"
         )
 
     def insert(self, rows: int, body_bytes: int = 100) -> None:
         for start in range(0, rows, 500):
-            values = ", ".join(["(REPEAT('x', %d))" % body_bytes] * min(500, rows - start))
+            values = ", ".join([f"(REPEAT('x', {body_bytes}))"] * min(500, rows - start))
             self.source.sql(f"INSERT INTO {self.schema}.orders (body) VALUES {values}")
 
     def assert_same_on(self, replica: Server) -> None:

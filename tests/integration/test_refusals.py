@@ -7,10 +7,12 @@ import ssl
 import subprocess
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 
 from testbed.flavours import Flavour
 from testbed.servers import Server, free_port
@@ -59,7 +61,7 @@ def test_an_address_outside_the_allowlist(pair: Pair, pki: Pki, source_side: Sta
 
 @modern
 def test_a_replica_that_stays_in_plaintext(pair: Pair, source_side: StartProxy) -> None:
-    options = {"get_source_public_key": True} if not pair.flavour.is_mariadb else {}
+    options: dict[str, Any] = {} if pair.flavour.is_mariadb else {"get_source_public_key": True}
     proxy = source_side()
     event = refused(pair.replica, proxy, "plaintext_refused", shown="Binlock: this route requires TLS", **options)
     assert event["stage"] == "tls"
@@ -85,11 +87,17 @@ def test_a_certificate_of_another_authority(
     )
 
 
+def wait_until_expired(leaf: Leaf) -> None:
+    not_after = x509.load_pem_x509_certificate(leaf.certificate.read_bytes()).not_valid_after_utc
+    while datetime.now(UTC) <= not_after + timedelta(seconds=1):
+        time.sleep(0.05)
+
+
 @modern
 def test_an_expired_certificate(pair: Pair, pki: Pki, source_side: StartProxy, tmp_path: Path) -> None:
     run_certs("issue", "replica", "short.example", "--dir", pki.authority.folder, "--seconds", "1", "--out", tmp_path)
     leaf = Leaf(tmp_path / "short.example.crt", tmp_path / "short.example.key")
-    time.sleep(2.5)
+    wait_until_expired(leaf)
     proxy = source_side(replicas=[{"identity": "short.example", "accounts": ["repl"]}])
     tls = pki.authority.replica_tls(leaf)
     refused(
@@ -205,8 +213,8 @@ def test_a_tls_version_that_is_not_on_the_list(pair: Pair, pki: Pki, source_side
 
 def openssl_client(proxy: Proxy, pki: Pki, *options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["openssl", "s_client", "-starttls", "mysql", "-connect", f"127.0.0.1:{proxy.port}", "-CAfile", pki.authority.ca,
-         "-showcerts", *map(str, options)],
+        ["openssl", "s_client", "-starttls", "mysql", "-connect", f"127.0.0.1:{proxy.port}",
+         "-CAfile", pki.authority.ca, "-showcerts", *map(str, options)],
         input="", capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
 

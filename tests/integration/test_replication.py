@@ -101,9 +101,12 @@ def test_two_replicas_share_one_proxy(
         ]
     )
     table = pair.table()
-    with second, replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
-        with replicating(second, proxy.port, user="repl", tls=pki.authority.replica_tls(leaf)):
-            table.insert(2000)
-            table.assert_same_on(pair.replica)
-            table.assert_same_on(second)
-            assert {session["replica"] for session in proxy.sessions()} == {"replica-1.example", "replica-2.example"}
+    with (
+        second,
+        replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)),
+        replicating(second, proxy.port, user="repl", tls=pki.authority.replica_tls(leaf)),
+    ):
+        table.insert(2000)
+        table.assert_same_on(pair.replica)
+        table.assert_same_on(second)
+        assert {session["replica"] for session in proxy.sessions()} == {"replica-1.example", "replica-2.example"}
