@@ -50,4 +50,6 @@ class Stopping:
         self._asked_at = now
         self.requested.set()
         if not self.in_order:
+            # Servers on their way up are waited for, some seconds: nobody should wonder whether the key was seen.
+            os.write(2, b"\ndemo: stopping\n")
             raise Interrupted
