@@ -1,4 +1,4 @@
-"""Packets out of a byte stream and into one, and a tracker that follows packets without keeping them.
+"""Packets out of a byte stream and into one.
 
 Manual: page_protocol_basic_packets, sections "Sending more than 16Mb" and "Sequence ID".
 
@@ -7,8 +7,7 @@ A packet travels in fragments: int<3> length, int<1> sequence id, that many byte
 fragment. Each fragment takes the next sequence id, modulo 256.
 
 `PacketDecoder` holds whole payloads and belongs to the connection phase and to commands, where a bound is
-sensible. `FrameTracker` belongs to the event stream: an event may be a gigabyte, so it keeps four bytes of
-header and no payload.
+sensible. For the event stream, where an event may be a gigabyte, see `wire.stream`.
 """
 
 import struct
@@ -142,81 +141,3 @@ def encode_packet(payload: Payload, sequence_id: int) -> bytes:
         pieces.append((len(fragment) | (sequence_id + number) % 256 << 24).to_bytes(HEADER_BYTES, "little"))
         pieces.append(fragment)
     return b"".join(pieces)
-
-
-class FrameTracker:
-    """Follows the packets of one direction through raw bytes, so that one can be injected in between.
-
-    It checks nothing: after the connection phase the two ends talk past it, and semi-synchronous
-    acknowledgements begin at sequence id 0 whatever the other direction counts.
-    """
-
-    __slots__ = (
-        "_final_fragments",
-        "_fragment_is_full",
-        "_next_sequence_id",
-        "_partial_header",
-        "_payload_left",
-    )
-
-    def __init__(self, *, next_sequence_id: int = 0) -> None:
-        self._next_sequence_id = next_sequence_id
-        self._partial_header = b""
-        self._payload_left = 0
-        self._fragment_is_full = False
-        self._final_fragments = 0  # headers seen whose fragment ends its packet
-
-    @property
-    def at_boundary(self) -> bool:
-        """Whether a packet may be injected here: the last one is complete, with all of its fragments."""
-        return not (self._payload_left or self._partial_header or self._fragment_is_full)
-
-    @property
-    def next_sequence_id(self) -> int:
-        """The sequence id that an injected packet would carry."""
-        return self._next_sequence_id
-
-    @property
-    def packets(self) -> int:
-        """Number of packets seen to their end."""
-        last_is_incomplete = self._payload_left > 0 and not self._fragment_is_full
-        return self._final_fragments - last_is_incomplete
-
-    def advance(self, data: Payload) -> None:
-        """Take the next bytes of the stream."""
-        view = memoryview(data)
-        for start in range(0, len(view), MAX_FRAGMENT_BYTES):
-            self._advance(view[start : start + MAX_FRAGMENT_BYTES])
-
-    def _advance(self, data: memoryview) -> None:
-        size = len(data)
-        position = 0
-        if self._partial_header:
-            position = min(HEADER_BYTES - len(self._partial_header), size)
-            self._partial_header += data[:position]
-            if len(self._partial_header) < HEADER_BYTES:
-                return
-            self._note_headers(1, int.from_bytes(self._partial_header, "little"))
-            self._partial_header = b""
-        position += self._payload_left
-        last_start = size - HEADER_BYTES
-        headers = header = 0
-        # Once per packet, and a chunk may hold thousands. A full fragment is longer than `data`, so that only
-        # the last header can be one's: the loop need not look.
-        while position <= last_start:
-            (header,) = _header_at(data, position)
-            position += HEADER_BYTES + (header & MAX_FRAGMENT_BYTES)
-            headers += 1
-        if headers:
-            self._note_headers(headers, header)
-        if position < size:
-            self._payload_left = 0
-            self._partial_header = bytes(data[position:])
-        else:
-            self._payload_left = position - size
-
-    def _note_headers(self, count: int, last: int) -> None:
-        self._next_sequence_id = ((last >> 24) + 1) % 256
-        self._payload_left = last & MAX_FRAGMENT_BYTES
-        self._fragment_is_full = self._payload_left == MAX_FRAGMENT_BYTES
-        self._final_fragments += count - self._fragment_is_full

@@ -1,9 +1,9 @@
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from wire.errors import MalformedPacket
-from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES, FrameTracker, Packet, PacketDecoder, encode_packet
+from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES, Packet, PacketDecoder, encode_packet
 
 ENOUGH = 1 << 30
 
@@ -89,22 +89,6 @@ def test_payloads_about_16_mib_are_split_and_put_together(multiple: int, differe
     assert packet == Packet(255, payload, fragments)
     assert packet.last_sequence_id == fragments - 2 if fragments > 1 else 255
 
-    tracker = FrameTracker()
-    tracker.advance(memoryview(stream)[:-1])
-    assert (tracker.packets, tracker.at_boundary) == (0, False)
-    tracker.advance(stream[-1:])
-    assert (tracker.packets, tracker.at_boundary) == (1, True)
-    assert tracker.next_sequence_id == (packet.last_sequence_id + 1) % 256
-
-
-def test_a_full_fragment_is_no_boundary() -> None:
-    stream = encode_packet(bytes(MAX_FRAGMENT_BYTES), 0)
-    tracker = FrameTracker()
-    tracker.advance(memoryview(stream)[:-HEADER_BYTES])
-    assert (tracker.packets, tracker.at_boundary) == (0, False)
-    tracker.advance(stream[-HEADER_BYTES:] + encode_packet(b"next", 2))
-    assert (tracker.packets, tracker.at_boundary, tracker.next_sequence_id) == (2, True, 3)
-
 
 def test_many_small_feeds_take_linear_time() -> None:
     payload = bytes(MAX_FRAGMENT_BYTES + 9)
@@ -174,48 +158,12 @@ def test_an_empty_payload_is_one_empty_packet() -> None:
     assert encode_packet(b"abc", -1) == b"\x03\x00\x00\xffabc"
 
 
-@given(payload_lists, st.integers(0, 255), st.data())
-def test_the_tracker_knows_its_place_however_the_stream_is_cut(
-    payloads: list[bytes], first: int, data: st.DataObject
-) -> None:
-    encoded = [encode_packet(payload, first + number) for number, payload in enumerate(payloads)]
-    ends = [sum(map(len, encoded[: number + 1])) for number in range(len(encoded))]
-    tracker = FrameTracker(next_sequence_id=first)
-    position = 0
-    for piece in pieces(data, b"".join(encoded)):
-        tracker.advance(piece)
-        position += len(piece)
-        complete = sum(end <= position for end in ends)
-        begun = sum(end - len(packet) + HEADER_BYTES <= position for end, packet in zip(ends, encoded, strict=True))
-        assert tracker.packets == complete
-        assert tracker.at_boundary == (position in {0, *ends})
-        assert tracker.next_sequence_id == (first + begun) % 256
-
-
-@settings(max_examples=20)
-@given(st.lists(st.sampled_from([0, 1, 60, 900, 70_000]), max_size=60))
-def test_the_tracker_agrees_with_the_decoder_on_big_chunks(sizes: list[int]) -> None:
-    stream = b"".join(encode_packet(bytes(size), number) for number, size in enumerate(sizes))
-    tracker = FrameTracker()
-    decoder = PacketDecoder(ENOUGH)
-    seen = 0
-    for start in range(0, len(stream), 1 << 18):
-        tracker.advance(stream[start : start + (1 << 18)])
-        decoder.feed(stream[start : start + (1 << 18)])
-        seen += len(drain(decoder))
-        assert tracker.packets == seen
-        assert tracker.at_boundary == (len(decoder) == 0)
-
-
 @given(st.binary(max_size=300), st.data())
 def test_any_bytes_give_packets_or_a_wire_error(stream: bytes, data: st.DataObject) -> None:
     decoder = PacketDecoder(max_payload_bytes=1000)
-    tracker = FrameTracker()
     for piece in pieces(data, stream):
-        tracker.advance(piece)
         decoder.feed(piece)
         try:
             drain(decoder)
         except MalformedPacket:
             return
-        assert tracker.at_boundary == (len(decoder) == 0)

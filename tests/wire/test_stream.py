@@ -1,0 +1,140 @@
+"""The tracker knows its place in the event stream however the bytes were cut, and cannot be led off it."""
+
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from wire.binlog import EventHeader, EventType, RotateEvent, serialize_stream_packet
+from wire.framing import MAX_FRAGMENT_BYTES, encode_packet
+from wire.results import EofPacket, ErrPacket
+from wire.stream import StreamTracker
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Bytes of a stream, and what there is to know about them."""
+
+    data: bytes
+    boundaries: dict[int, int]  # offset -> sequence id of a packet put in there
+    file: bytes
+    log_position: int
+    timestamp_seconds: int
+    packets: int
+
+
+def make_stream(sizes: list[int], *, semi_sync: bool, rotate_every: int = 9, first_position: int = 4) -> Stream:
+    """Events with bodies of these sizes behind the artificial rotate event, and a rotate now and then."""
+    payloads = [_rotate(b"binlog.000001", first_position, semi_sync, with_checksum=True)]
+    file, position, timestamp = b"binlog.000001", first_position, 0
+    for number, size in enumerate(sizes):
+        if number % rotate_every == rotate_every - 1:
+            file, position = b"binlog.%06d" % number, 4
+            payloads.append(_rotate(file, position, semi_sync, with_checksum=number % 2 == 0))
+        position += 19 + size
+        timestamp = 1_700_000_000 + number
+        header = EventHeader(timestamp, EventType.WRITE_ROWS, 1, 19 + size, position, 0)
+        event = header.serialize() + bytes(size)
+        payloads.append(serialize_stream_packet(event, semi_sync=semi_sync, ack_wanted=number % 3 == 0))
+    data, sequence_id, boundaries = bytearray(), 1, {0: 1}
+    for payload in payloads:
+        data += encode_packet(payload, sequence_id)
+        sequence_id = (sequence_id + len(payload) // MAX_FRAGMENT_BYTES + 1) % 256
+        boundaries[len(data)] = sequence_id
+    return Stream(bytes(data), boundaries, file, position, timestamp, len(payloads))
+
+
+def _rotate(file: bytes, position: int, semi_sync: bool, *, with_checksum: bool) -> bytes:
+    event = RotateEvent(position=position, file=file).serialize(server_id=1, with_checksum=with_checksum)
+    return serialize_stream_packet(event, semi_sync=semi_sync)
+
+
+def follow(stream: Stream, cuts: list[int]) -> StreamTracker:
+    """Feeds the stream in pieces and holds every boundary that the tracker names against the truth."""
+    tracker, start = StreamTracker(), 0
+    for end in [*sorted({cut % (len(stream.data) + 1) for cut in cuts} - {0}), len(stream.data)]:
+        tracker.advance(stream.data[start:end])
+        if tracker.boundary is not None:
+            offset, sequence_id = tracker.boundary
+            assert 0 <= offset <= end - start
+            assert stream.boundaries[start + offset] == sequence_id
+        if end in stream.boundaries:
+            assert tracker.boundary == (end - start, stream.boundaries[end])
+        start = end
+    return tracker
+
+
+sizes = st.lists(st.sampled_from([0, 1, 4, 30, 700, 70_000]), max_size=30)
+
+
+@given(sizes, st.booleans(), st.lists(st.integers(0, 1 << 22), max_size=40))
+def test_the_tracker_knows_its_place_however_the_stream_is_cut(
+    bodies: list[int], semi_sync: bool, cuts: list[int]
+) -> None:
+    stream = make_stream(bodies, semi_sync=semi_sync)
+    tracker = follow(stream, cuts)
+    assert (tracker.file, tracker.log_position) == (stream.file, stream.log_position)
+    assert tracker.timestamp_seconds == stream.timestamp_seconds
+    assert tracker.packets == stream.packets
+
+
+@pytest.mark.parametrize("semi_sync", [False, True])
+def test_the_tracker_knows_its_place_byte_by_byte(semi_sync: bool) -> None:
+    stream = make_stream([0, 5, 300, 0, 0, 2, 9, 1, 1, 1, 1, 1], semi_sync=semi_sync)
+    tracker = follow(stream, list(range(len(stream.data))))
+    assert (tracker.file, tracker.log_position) == (stream.file, stream.log_position)
+
+
+@pytest.mark.parametrize("difference", [-30, -21, -20, -19, 0, 5])
+def test_an_event_of_16_mib_is_one_packet_in_fragments(difference: int) -> None:
+    stream = make_stream([10, MAX_FRAGMENT_BYTES + difference, 10], semi_sync=False)
+    tracker = follow(stream, list(range(0, len(stream.data), 262_144)))
+    assert tracker.log_position == stream.log_position
+
+
+def test_no_boundary_is_named_between_the_fragments_of_an_event() -> None:
+    stream = make_stream([2 * MAX_FRAGMENT_BYTES], semi_sync=False)
+    between = len(stream.data) - 20
+    tracker = StreamTracker()
+    tracker.advance(stream.data[:200])
+    tracker.advance(stream.data[200:between])
+    assert tracker.boundary is None
+
+
+def test_the_last_event_says_whether_an_acknowledgement_is_wanted() -> None:
+    tracker = StreamTracker()
+    tracker.advance(make_stream([5], semi_sync=True).data)
+    assert tracker.ack_wanted
+    tracker = StreamTracker()
+    tracker.advance(make_stream([5, 5], semi_sync=True).data)
+    assert not tracker.ack_wanted
+
+
+def test_a_plain_stream_never_wants_an_acknowledgement_whatever_its_timestamps() -> None:
+    event = EventHeader(0xEF | 1 << 8, EventType.XID, 1, 27, 200, 0).serialize() + bytes(8)
+    tracker = StreamTracker()
+    tracker.advance(make_stream([5], semi_sync=False).data + encode_packet(serialize_stream_packet(event), 3))
+    assert not tracker.ack_wanted
+    assert tracker.log_position == 200
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [EofPacket(warnings=0, status=2).serialize(), ErrPacket(1236, b"HY000", b"gone").serialize(with_sqlstate=True)],
+)
+def test_an_end_or_an_error_is_a_packet_and_moves_nothing(ending: bytes) -> None:
+    stream = make_stream([5], semi_sync=False)
+    tracker = StreamTracker()
+    tracker.advance(stream.data)
+    tracker.advance(encode_packet(ending, 3))
+    assert tracker.boundary == (4 + len(ending), 4)
+    assert tracker.log_position == stream.log_position
+
+
+@given(st.lists(st.binary(max_size=600), max_size=20))
+def test_any_bytes_are_followed_without_an_exception(pieces: list[bytes]) -> None:
+    tracker = StreamTracker()
+    for piece in pieces:
+        tracker.advance(piece)
+        assert tracker.boundary is None or 0 <= tracker.boundary[0] <= len(piece)

@@ -1,0 +1,174 @@
+"""The event stream followed through raw bytes, without putting its packets together.
+
+A relay moves the stream in pieces that begin and end anywhere. `StreamTracker` reads of each packet its header and the
+first bytes of its event, once, and skips the rest, so that a gibibyte of one event costs it nothing. It knows where a
+packet ends, and so where another may be put in; which binlog file and position the replica has been sent; and whether
+the source waits for an acknowledgement.
+
+It trusts the source to frame its packets and checks nothing: what it says is for ends of sessions and for metrics.
+"""
+
+import struct
+
+from wire.binlog import EVENT_HEADER_BYTES, SEMI_SYNC_MAGIC, EventType, RotateEvent
+from wire.datatypes import Payload
+from wire.errors import WireError
+from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
+from wire.results import OK_HEADER
+
+# Packet header, status byte, two bytes of semi-synchronous header, event header: what is looked at of a packet.
+_PREFIX_BYTES = HEADER_BYTES + 1 + 2 + EVENT_HEADER_BYTES
+# A rotate event is read whole: its header, 8 bytes of position, a file name of at most 512 bytes, a checksum.
+_ROTATE_LIMIT_BYTES = HEADER_BYTES + 3 + EVENT_HEADER_BYTES + 8 + 512 + 4
+# Packet header, then the event's type behind status byte and timestamp; the same behind the semi-synchronous header.
+_plain_at = struct.Struct("<I5xB").unpack_from
+_semi_sync_at = struct.Struct("<I7xB").unpack_from
+_int4_at = struct.Struct("<I").unpack_from
+_ROTATE = int(EventType.ROTATE)
+# Where the event begins in a packet: behind packet header and status byte, and behind the semi-synchronous header.
+_PLAIN_EVENT_OFFSET = HEADER_BYTES + 1
+_SEMI_SYNC_EVENT_OFFSET = HEADER_BYTES + 3
+
+
+class StreamTracker:
+    """Follows one direction: from the first packet after the dump command on.
+
+    Attributes:
+        file: the binlog file that the replica is being sent, empty until the first rotate event.
+        log_position: the position behind the last event that has one. It is 32 bits wide in the event.
+        timestamp_seconds: when the last event that says so was made, by the source's clock; 0 if none was seen.
+        packets: how many packets have begun.
+        ack_wanted: whether the last event of the last piece asks for an acknowledgement.
+    """
+
+    __slots__ = (
+        "_boundary",
+        "_carried",
+        "_continues",
+        "_event_offset",
+        "_next_sequence_id",
+        "_skip",
+        "ack_wanted",
+        "file",
+        "log_position",
+        "packets",
+        "timestamp_seconds",
+    )
+
+    def __init__(self) -> None:
+        self.file = b""
+        self.log_position = 0
+        self.timestamp_seconds = 0
+        self.packets = 0
+        self.ack_wanted = False
+        self._event_offset = 0  # of the event in a packet, header included; 0 until the first packet has told
+        self._carried = b""  # the beginning of a packet that the last piece broke off
+        self._skip = 0  # bytes of the last packet still to come
+        self._continues = False  # whether the next packet carries on a payload of 16 MiB
+        self._next_sequence_id = 1
+        self._boundary: tuple[int, int] | None = (0, 1)
+
+    @property
+    def boundary(self) -> tuple[int, int] | None:
+        """The latest place in the last piece at which another packet could be put in.
+
+        Returns:
+            Its offset in the piece (it may be the piece's end), and the sequence id that such a packet would carry;
+            None if the piece lies within one packet.
+        """
+        return self._boundary
+
+    def advance(self, data: Payload) -> None:
+        """Take the next piece."""
+        carried = len(self._carried)
+        # Seldom, for the place where a piece breaks off is seldom within the first bytes of a packet.
+        view = memoryview(self._carried + bytes(data)) if carried else memoryview(data)
+        self._boundary = None
+        position = self._walk(view, self._skip, carried)
+        size = len(view)
+        self._carried = bytes(view[position:])
+        self._skip = max(0, position - size)
+        if position == size and not self._continues:
+            self._boundary = (size - carried, self._next_sequence_id)
+
+    def _walk(self, view: memoryview, position: int, carried: int) -> int:
+        """Looks at the packets that begin in `view`; returns where the next will begin, or where one breaks off."""
+        size = len(view)
+        latest = -1  # the latest packet that carries on no other
+        while position < size:
+            if self._event_offset and not self._continues:
+                # Once per packet, and a piece may hold thousands: no more is asked here than what leads out.
+                unpack = _plain_at if self._event_offset == _PLAIN_EVENT_OFFSET else _semi_sync_at
+                last, count = size - _PREFIX_BYTES, 0
+                while position <= last:
+                    header, type_code = unpack(view, position)
+                    length = header & MAX_FRAGMENT_BYTES
+                    if type_code == _ROTATE or length == MAX_FRAGMENT_BYTES:
+                        break
+                    latest = position
+                    position += HEADER_BYTES + length
+                    count += 1
+                if count:
+                    self.packets += count
+                    self._next_sequence_id = (view[latest + 3] + 1) & 0xFF
+            end = self._end_of_packet(view, position)
+            if end is None:
+                break
+            if not self._continues:
+                latest = position
+            self._note_packet(view, position, end)
+            position = end
+        if latest >= 0:
+            self._note_event(view, latest)
+            if latest >= carried:
+                self._boundary = (latest - carried, view[latest + 3])
+        return position
+
+    def _end_of_packet(self, view: memoryview, start: int) -> int | None:
+        """Where the packet ends; None if too little of it is there to look at it, or nothing."""
+        available = len(view) - start
+        if available < HEADER_BYTES:
+            return None
+        end = start + HEADER_BYTES + (_int4_at(view, start)[0] & MAX_FRAGMENT_BYTES)
+        if available < min(_PREFIX_BYTES, end - start):
+            return None
+        is_short_rotate = self._is_rotate(view, start, end) and end - start <= _ROTATE_LIMIT_BYTES
+        return None if is_short_rotate and end > len(view) else end
+
+    def _note_packet(self, view: memoryview, start: int, end: int) -> None:
+        if self._event_offset == 0:
+            # The first packet is an artificial rotate event, whose timestamp of zero is no semi-synchronous header.
+            is_semi_sync = end - start > HEADER_BYTES + 1 and view[start + HEADER_BYTES + 1] == SEMI_SYNC_MAGIC
+            self._event_offset = _SEMI_SYNC_EVENT_OFFSET if is_semi_sync else _PLAIN_EVENT_OFFSET
+        if end <= len(view) and self._is_rotate(view, start, end):
+            self._note_rotate(view[start + self._event_offset : end])
+        self.packets += 1
+        self._next_sequence_id = (view[start + 3] + 1) & 0xFF
+        self._continues = end - start == HEADER_BYTES + MAX_FRAGMENT_BYTES
+
+    def _is_rotate(self, view: memoryview, start: int, end: int) -> bool:
+        if self._continues or end - start < _PREFIX_BYTES:
+            return False
+        offset = self._event_offset or (
+            _SEMI_SYNC_EVENT_OFFSET if view[start + HEADER_BYTES + 1] == SEMI_SYNC_MAGIC else _PLAIN_EVENT_OFFSET
+        )
+        return view[start + HEADER_BYTES] == OK_HEADER and view[start + offset + 4] == _ROTATE
+
+    def _note_rotate(self, event: memoryview) -> None:
+        try:
+            rotate = RotateEvent.parse(event)
+        except WireError:
+            return
+        self.file, self.log_position = rotate.file, rotate.position
+
+    def _note_event(self, view: memoryview, start: int) -> None:
+        # An error or the end of the stream is shorter than any event, or begins otherwise.
+        if start + self._event_offset + EVENT_HEADER_BYTES > len(view) or view[start + HEADER_BYTES] != OK_HEADER:
+            return
+        self.ack_wanted = self._event_offset == _SEMI_SYNC_EVENT_OFFSET and view[start + HEADER_BYTES + 2] & 1 == 1
+        event = start + self._event_offset
+        timestamp, log_position = _int4_at(view, event)[0], _int4_at(view, event + 13)[0]
+        self.timestamp_seconds = timestamp or self.timestamp_seconds
+        # Artificial events have no position; a rotate event's own is that of the file it ends.
+        if log_position and view[event + 4] != _ROTATE:
+            self.log_position = log_position
