@@ -30,6 +30,10 @@ class Readiness(Protocol):
     def is_ready(self) -> bool:
         """Whether they are."""
 
+    @property
+    def reload_error(self) -> str:
+        """Why the configuration on disk is not the one that runs; empty if it is."""
+
 
 class AdminEndpoint:
     """Answers one connection at a time each, until it is closed or slow."""
@@ -74,7 +78,13 @@ class AdminEndpoint:
             case b"/healthz":
                 return HTTPStatus.OK, b"ok\n", _TEXT
             case b"/readyz" if self._readiness.is_ready:
-                return HTTPStatus.OK, b"ready\n", _TEXT
+                # A reload that failed keeps what runs, so replicas are served; to say 503 would take that away.
+                error = self._readiness.reload_error
+                return (
+                    HTTPStatus.OK,
+                    (f"ready; the last reload failed: {error}\n" if error else "ready\n").encode(),
+                    _TEXT,
+                )
             case b"/readyz":
                 return HTTPStatus.SERVICE_UNAVAILABLE, b"not accepting replicas\n", _TEXT
             case b"/sessions":

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.addresses import IpAddress, normalised
+from proxy.addresses import IpAddress
 from proxy.outcomes import Reason, SessionRefused, Stage
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -34,14 +34,16 @@ class Allowlist:
         """
         self._networks: tuple[Network, ...] = tuple(ipaddress.ip_network(network) for network in networks)
 
-    def admit(self, host: str, port: int) -> AdmittedPeer:
-        """Judges a peer by its address, as the kernel gives it.
+    def __contains__(self, address: IpAddress) -> bool:
+        return any(address in network for network in self._networks)
+
+    def admit(self, address: IpAddress, port: int) -> AdmittedPeer:
+        """Judges a peer by its address.
 
         Raises:
             SessionRefused: no network of the list has it.
         """
-        address = normalised(ipaddress.ip_address(host.partition("%")[0]))
-        if not any(address in network for network in self._networks):
+        if address not in self:
             raise SessionRefused(
                 Stage.ADMISSION,
                 Reason.ADDRESS_NOT_ALLOWED,

@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from proxy.bridging import NotBridgeable, PasswordKey, encrypt_for_source
-from proxy.identity import RosterEntry, VerifiedReplica
+from proxy.identity import UNLISTED, RosterEntry, VerifiedReplica
 from proxy.legs import Leg
+from proxy.objections import Objections
 from proxy.openssl import Context, Negotiated
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.packets import PacketStream
@@ -67,7 +68,7 @@ class AuthenticatedReplica:
 
 
 async def relay_authentication(
-    verified: VerifiedReplica, *, source_tls: SourceTls | None, password_key: PasswordKey
+    verified: VerifiedReplica, *, source_tls: SourceTls | None, password_key: PasswordKey, objections: Objections
 ) -> AuthenticatedReplica:
     """Relays the login until the source says OK.
 
@@ -75,6 +76,7 @@ async def relay_authentication(
         verified: the proof of the stage before.
         source_tls: None for a plaintext source leg.
         password_key: Binlock's own, for a replica that wants to encrypt its password.
+        objections: where an account that is not the identity's is brought.
 
     Raises:
         SessionRefused: the account is not the identity's, the source leg cannot be encrypted, the exchange cannot be
@@ -87,7 +89,7 @@ async def relay_authentication(
     login = HandshakeResponse41.parse(verified.encrypted.login)
     capabilities = login.capabilities & greeting.capabilities
     account = login.user.decode(errors="backslashreplace")
-    entry = _authorised_entry(verified, account)
+    entry = _authorised_entry(verified, account, objections)
     if capabilities & _COMPRESSION:
         raise SessionRefused(
             Stage.AUTHENTICATION,
@@ -106,18 +108,21 @@ async def relay_authentication(
     return AuthenticatedReplica(verified, replica, source, entry, account, capabilities, negotiated)
 
 
-def _authorised_entry(verified: VerifiedReplica, account: str) -> RosterEntry:
+def _authorised_entry(verified: VerifiedReplica, account: str, objections: Objections) -> RosterEntry:
     for entry in verified.entries:
         if account in entry.accounts:
             return entry
     who = verified.identity or "this plaintext route"
     allowed = ", ".join(sorted({account for entry in verified.entries for account in entry.accounts}))
-    raise SessionRefused(
-        Stage.AUTHENTICATION,
-        Reason.ACCOUNT_NOT_ALLOWED,
-        f"the roster gives {who} the accounts {allowed or 'of nobody'}, not {account}",
-        told=f"{who} may not log in as {account!r} on this route",
+    objections.raise_or_note(
+        SessionRefused(
+            Stage.AUTHENTICATION,
+            Reason.ACCOUNT_NOT_ALLOWED,
+            f"the roster gives {who} the accounts {allowed or 'of nobody'}, not {account}",
+            told=f"{who} may not log in as {account!r} on this route",
+        )
     )
+    return verified.entries[0] if verified.entries else UNLISTED
 
 
 class _Exchange:

@@ -15,8 +15,8 @@ import trio
 
 from proxy.addresses import UnixAddress, parse_address
 from proxy.config import AdminTable, ConfigError, load_config
-from proxy.logs import set_up_logging
-from proxy.server import ListenError, Server
+from proxy.outcomes import ListenError
+from proxy.server import Server
 from proxy.site import Route, load_site
 
 _ADMIN_TIMEOUT_SECONDS = 5
@@ -95,9 +95,8 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
     site = load_site(arguments.config)
-    set_up_logging(site.config.log.level, site.config.log.format)
     try:
-        trio.run(Server(site).run)
+        trio.run(Server(arguments.config, site).run)
     except* (OSError, ListenError) as group:
         first = _first(group)
         raise ListenError(

@@ -6,7 +6,6 @@ command. From there no command may come, see `proxy.relay`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -14,10 +13,11 @@ import trio
 
 from proxy.authentication import AuthenticatedReplica
 from proxy.legs import Leg
+from proxy.objections import Objections
 from proxy.outcomes import LegClosed, Reason, SessionRefused, err_packet
-from proxy.policy import CommandDenied, Policy
+from proxy.policy import CommandDenied, Policy, authorise_server_id
 from proxy.pump import Pump
-from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, ParsedCommand, RegisterReplica
+from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, RegisterReplica, parse_command
 from wire.errors import WireError
 from wire.framing import Packet, PacketDecoder, encode_packet
 from wire.results import ErrPacket
@@ -26,8 +26,8 @@ from wire.results import ErrPacket
 class CommandObserver(Protocol):
     """Who wants to know what happens in the command phase: log, metrics, the list of sessions."""
 
-    def command_denied(self, reason: str) -> None:
-        """A command was refused and answered."""
+    def command_denied(self, reason: str, *, is_refused: bool) -> None:
+        """A command is not in the policy: refused and answered, or in observe mode only noted."""
 
     def server_id_seen(self, server_id: int) -> None:
         """The replica registered, or asked for the dump, with this id."""
@@ -48,7 +48,7 @@ class StartedDump:
 
 
 async def relay_commands(
-    authenticated: AuthenticatedReplica, policy: Policy, observer: CommandObserver
+    authenticated: AuthenticatedReplica, policy: Policy, objections: Objections, observer: CommandObserver
 ) -> StartedDump | None:
     """Relays commands and their answers.
 
@@ -73,7 +73,7 @@ async def relay_commands(
 
     async def relay_questions() -> None:
         try:
-            dump = await _relay_until_dump(authenticated, policy, observer)
+            dump = await _relay_until_dump(authenticated, policy, objections, observer)
         except (LegClosed, WireError, Exception) as error:  # noqa: BLE001 - raised again below, outside the nursery
             outcome.append(error)
             nursery.cancel_scope.cancel()
@@ -95,24 +95,31 @@ async def relay_commands(
 
 
 async def _relay_until_dump(
-    authenticated: AuthenticatedReplica, policy: Policy, observer: CommandObserver
+    authenticated: AuthenticatedReplica, policy: Policy, objections: Objections, observer: CommandObserver
 ) -> BinlogDump | BinlogDumpGtid | None:
     replica, source = authenticated.replica.leg, authenticated.source.leg
+    registered: int | None = None
     while True:
         packet = await _receive_command(replica, policy.command_limit_bytes)
+        command = parse_command(packet.payload, authenticated.capabilities)
         try:
-            command = policy.authorise(
-                packet.payload, capabilities=authenticated.capabilities, entry=authenticated.entry
-            )
+            policy.judge(command)
         except CommandDenied as denial:
-            observer.command_denied(str(denial))
-            await _answer(replica, packet, err_packet(Reason.COMMAND_REFUSED, str(denial)))
-            continue
-        except SessionRefused as refusal:
-            if refusal.answer is not None:
-                await _answer(replica, packet, refusal.answer)
-            raise
-        _note_server_id(command, observer.server_id_seen)
+            observer.command_denied(str(denial), is_refused=objections.enforce or denial.is_final)
+            if objections.enforce or denial.is_final:
+                await _answer(replica, packet, err_packet(Reason.COMMAND_REFUSED, str(denial)))
+                continue
+        if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
+            observer.server_id_seen(command.server_id)
+            try:
+                authorise_server_id(
+                    command.server_id, entry=authenticated.entry, registered=registered, objections=objections
+                )
+            except SessionRefused as refusal:
+                if refusal.answer is not None:
+                    await _answer(replica, packet, refusal.answer)
+                raise
+            registered = command.server_id
         await source.send_all(encode_packet(packet.payload, packet.sequence_id))
         observer.sent_to_source(len(packet.payload))
         if isinstance(command, BinlogDump | BinlogDumpGtid):
@@ -132,8 +139,3 @@ async def _receive_command(replica: Leg, limit_bytes: int) -> Packet:
         decoder.feed(await replica.receive_exactly(decoder.bytes_needed()))
         packet = decoder.next_packet()
     return packet
-
-
-def _note_server_id(command: ParsedCommand, note: Callable[[int], None]) -> None:
-    if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
-        note(command.server_id)

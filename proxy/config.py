@@ -34,6 +34,7 @@ TlsVersion = Literal["TLSv1.2", "TLSv1.3"]
 PolicyName = Literal["replication", "backup", "any"]
 Seconds = Annotated[float, msgspec.Meta(gt=0, le=86400)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+ProxyProtocolVersion = Literal["v1", "v2"]
 ServerId = Annotated[int, msgspec.Meta(ge=1, le=0xFFFFFFFF)]
 
 
@@ -65,6 +66,7 @@ class SourceTable(_Table, frozen=True):
     address: str
     tls: TlsTable | None = None
     unsafe_plaintext: bool = False
+    send_proxy_protocol: ProxyProtocolVersion | None = None
 
 
 class ReplicaTable(_Table, frozen=True):
@@ -74,6 +76,7 @@ class ReplicaTable(_Table, frozen=True):
     identity: str | None = None
     name: str | None = None
     server_ids: tuple[ServerId, ...] = ()
+    addresses: tuple[str, ...] | None = None
 
 
 class RouteTable(_Table, frozen=True):
@@ -86,6 +89,8 @@ class RouteTable(_Table, frozen=True):
     replica: tuple[ReplicaTable, ...]
     replica_tls: TlsTable | None = None
     policy: PolicyName = "replication"
+    enforce: bool = True
+    proxy_protocol_from: tuple[str, ...] = ()
     unsafe_plaintext_listen: bool = False
 
 
@@ -111,8 +116,13 @@ class LimitsTable(_Table, frozen=True):
     source_connect_seconds: Seconds = 5
     # Each costs a connection on the source, whose own default for max_connections is 151.
     unauthenticated_sessions: Count = 100
+    unauthenticated_sessions_per_address: Count = 20
     sessions: Count = 10_000
     drain_seconds: Seconds = 10
+    # RFC 8446 section 5.5: 2^24.5 records keep the advantage against AES-GCM at 2^-57. The rest is room for the
+    # moment between reaching this and ending.
+    tls_key_records: Annotated[int, msgspec.Meta(ge=1000, le=2**24)] = 2**23
+    session_max_age_seconds: Annotated[float, msgspec.Meta(ge=0)] = 0
 
 
 class Config(_Table, frozen=True):
@@ -191,13 +201,8 @@ def _judge_route(route: RouteTable) -> None:
             f"{where}: allow",
             "is empty, so that no replica could connect; name networks such as 10.20.0.0/16",
         )
-    for network in route.allow:
-        try:
-            ipaddress.ip_network(network)
-        except ValueError as error:
-            raise _KeyFault(
-                f"{where}: allow", f"{error}; write a network such as 10.20.0.0/16 or one address"
-            ) from error
+    _judge_networks(f"{where}: allow", route.allow)
+    _judge_networks(f"{where}: proxy_protocol_from", route.proxy_protocol_from)
     _judge_tls(where, route)
     _judge_roster(where, route)
 
@@ -236,6 +241,11 @@ def _judge_roster(where: str, route: RouteTable) -> None:
             f"{where}: replica", "the roster is empty, so that nobody could log in; add a [[route.replica]]"
         )
     for replica in route.replica:
+        _judge_identity(f"{where}: replica.identity", replica.identity)
+        if replica.addresses is not None:
+            _judge_networks(f"{where}: replica.addresses", replica.addresses)
+            if not replica.addresses:
+                raise _KeyFault(f"{where}: replica.addresses", "is empty; leave it out for any that the route allows")
         if route.replica_tls is not None and replica.identity is None:
             raise _KeyFault(
                 f"{where}: replica.identity",
@@ -249,6 +259,29 @@ def _judge_roster(where: str, route: RouteTable) -> None:
         if replica.identity is None and replica.name is None:
             raise _KeyFault(f"{where}: replica.name", "is needed where there is no identity; it labels the metrics")
     _refuse_repetition(f"{where}: replica.name", [replica.name or replica.identity or "" for replica in route.replica])
+
+
+def _judge_networks(key: str, networks: tuple[str, ...]) -> None:
+    for network in networks:
+        try:
+            ipaddress.ip_network(network)
+        except ValueError as error:
+            raise _KeyFault(key, f"{error}; write a network such as 10.20.0.0/16 or one address") from error
+
+
+def _judge_identity(key: str, identity: str | None) -> None:
+    if identity is None:
+        return
+    if not identity.isascii() or not identity.strip():
+        raise _KeyFault(
+            key, f"{identity!r} is no DNS name and no URI; write a name outside ASCII as its A-label (xn--...)"
+        )
+    if "*" in identity and (
+        "://" in identity or "*" in identity[1:] or not identity.startswith("*.") or "." not in identity[2:]
+    ):
+        raise _KeyFault(
+            key, f"{identity!r}: a wildcard stands for one whole leading label of a DNS name, as in *.replicas.example"
+        )
 
 
 def _refuse_repetition(key: str, values: list[str]) -> None:

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from cryptography import x509
 
+from proxy.addresses import IpAddress
+from proxy.admission import Allowlist
+from proxy.objections import Objections
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.tls import EncryptedReplica
 
@@ -20,12 +23,35 @@ class RosterEntry:
         identity: a DNS name or URI of the certificate; None on a plaintext leg, where none can be verified.
         accounts: the MySQL accounts that it may log in with.
         server_ids: the server ids that it may register; empty for any.
+        addresses: the networks that it may connect from; None for any that the route allows.
     """
 
     name: str
     identity: str | None
     accounts: frozenset[str]
     server_ids: frozenset[int]
+    addresses: Allowlist | None = None
+
+    def has_name(self, name: str) -> bool:
+        """Whether a name of a certificate is this line's: exactly, or under its one leading wildcard label."""
+        if self.identity is None:
+            return False
+        if "://" in self.identity:
+            return self.identity == name
+        wanted, given = self.identity.lower(), name.lower()
+        if wanted.startswith("*."):
+            # One label and no more, as RFC 9525 section 6.3 has it the other way round.
+            label, _, parent = given.partition(".")
+            return bool(label) and parent == wanted[2:]
+        return wanted == given
+
+    def is_at(self, address: IpAddress) -> bool:
+        """Whether this line may be used from an address."""
+        return self.addresses is None or address in self.addresses
+
+
+# Whom the roster does not have, in observe mode; the label of the metrics.
+UNLISTED = RosterEntry(name="unlisted", identity=None, accounts=frozenset(), server_ids=frozenset())
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,28 +79,51 @@ class Roster:
         """Every line, in the order of the configuration."""
         return self._entries
 
-    def verify_replica(self, encrypted: EncryptedReplica) -> VerifiedReplica:
-        """Finds the lines for the certificate that was verified in the handshake.
+    def verify_replica(self, encrypted: EncryptedReplica, objections: Objections) -> VerifiedReplica:
+        """Finds the lines for the certificate that was verified in the handshake, and for its address.
 
         Raises:
-            SessionRefused: the roster has none of the certificate's names.
+            SessionRefused: the roster has none of the certificate's names, or not from there.
         """
-        if encrypted.negotiated is None:
-            return VerifiedReplica(encrypted, None, tuple(entry for entry in self._entries if entry.identity is None))
-        names = certificate_names(encrypted.negotiated.peer_leaf)
-        for name in names:
-            entries = tuple(
-                entry for entry in self._entries if entry.identity is not None and _same(entry.identity, name)
+        address = encrypted.greeted.source.peer.address
+        names = () if encrypted.negotiated is None else certificate_names(encrypted.negotiated.peer_leaf)
+        identity, entries = self.lines_for(names, is_verified=encrypted.negotiated is not None)
+        here = tuple(entry for entry in entries if entry.is_at(address))
+        shown = identity or ", ".join(names) or "no DNS name or URI"
+        if not entries:
+            objections.raise_or_note(
+                SessionRefused(
+                    Stage.IDENTITY,
+                    Reason.IDENTITY_NOT_ON_ROSTER,
+                    f"the certificate names {shown}, and the roster has none of that",
+                    told=f"the certificate of {shown} is not on the roster of this route",
+                )
             )
+        elif not here:
+            objections.raise_or_note(
+                SessionRefused(
+                    Stage.IDENTITY,
+                    Reason.ADDRESS_NOT_ON_ROSTER,
+                    f"the roster does not have {shown} at {address}",
+                    told=f"{shown} may not connect from {address} on this route",
+                )
+            )
+        return VerifiedReplica(encrypted, identity or (names[0] if names else None), here or entries)
+
+    def lines_for(self, names: Iterable[str], *, is_verified: bool) -> tuple[str | None, tuple[RosterEntry, ...]]:
+        """The first of a certificate's names that is on the roster, and its lines.
+
+        Args:
+            names: of the certificate.
+            is_verified: False on a plaintext leg, whose lines have no identity.
+        """
+        if not is_verified:
+            return None, tuple(entry for entry in self._entries if entry.identity is None)
+        for name in names:
+            entries = tuple(entry for entry in self._entries if entry.has_name(name))
             if entries:
-                return VerifiedReplica(encrypted, name, entries)
-        shown = ", ".join(names) or "no DNS name or URI"
-        raise SessionRefused(
-            Stage.IDENTITY,
-            Reason.IDENTITY_NOT_ON_ROSTER,
-            f"the certificate names {shown}, and the roster has none of that",
-            told=f"the certificate of {shown} is not on the roster of this route",
-        )
+                return name, entries
+        return None, ()
 
 
 def certificate_names(leaf: x509.Certificate | None) -> tuple[str, ...]:
@@ -86,8 +135,3 @@ def certificate_names(leaf: x509.Certificate | None) -> tuple[str, ...]:
     except (x509.ExtensionNotFound, ValueError):
         return ()
     return tuple(name.value for name in names if isinstance(name, x509.DNSName | x509.UniformResourceIdentifier))
-
-
-def _same(wanted: str, name: str) -> bool:
-    # DNS names compare without case (RFC 4343); a URI's path does not.
-    return wanted == name if "://" in wanted else wanted.lower() == name.lower()

@@ -122,6 +122,11 @@ class Leg:
             else:
                 view = view[sent:]
 
+    @property
+    def key_records(self) -> int:
+        """How many records the busier of this leg's two TLS keys has protected; 0 in plaintext."""
+        return 0
+
     def end_sending(self) -> None:
         """Half-closes: the peer sees the end of the stream and may still send."""
         try:
@@ -175,6 +180,11 @@ class TlsLeg(Leg):
             return self._engine.write(view)
         except TlsFailed as error:
             raise LegClosed(self.name, str(error)) from error
+
+    @property
+    def key_records(self) -> int:
+        """How many records the busier of this leg's two TLS keys has protected."""
+        return max(self._engine.records_read, self._engine.records_written)
 
     def end_sending(self) -> None:
         """Sends close_notify and half-closes."""

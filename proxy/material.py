@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,11 @@ from proxy.config import ConfigError, TlsTable
 from proxy.openssl import TlsMaterial
 
 _Parsed = TypeVar("_Parsed")
+_Crl = x509.CertificateRevocationList
+
+_CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
+# `.r0` and on: what `openssl rehash` calls its links.
+_CRL_NAME = re.compile(r"\.(?:crl|pem|r\d+)$")
 
 
 def load_material(table: TlsTable, folder: Path) -> TlsMaterial:
@@ -36,7 +42,7 @@ def load_material(table: TlsTable, folder: Path) -> TlsMaterial:
         key=key,
         chain=chain,
         anchors=tuple(anchors),
-        crls=tuple(_load_crl(folder / path, anchors) for path in table.crl),
+        crls=tuple(_load_crls(table, folder, anchors)),
         versions=table.versions,
         ciphers=table.ciphers,
         ciphersuites=table.ciphersuites,
@@ -61,19 +67,67 @@ def _load_pair(
     return leaf, tuple(chain), key
 
 
-def _load_crl(path: Path, anchors: list[x509.Certificate]) -> x509.CertificateRevocationList:
-    crl = _load(path, "crl", x509.load_pem_x509_crl)
+def material_files(table: TlsTable, folder: Path) -> list[Path]:
+    """Every file or folder that `load_material` reads."""
+    return [folder / path for path in (table.ca, table.certificate, table.key, *table.crl) if path is not None]
+
+
+def _load_crls(table: TlsTable, folder: Path, anchors: list[x509.Certificate]) -> list[_Crl]:
+    """Every CRL that the table names. With any, each authority of `ca` must have one: its peers could not connect."""
+    crls = [crl for path in table.crl for file in _crl_files(folder / path) for crl in _crls_of(file, anchors)]
+    for anchor in anchors if crls else ():
+        if not any(crl.issuer == anchor.subject for crl in crls):
+            who = anchor.subject.rfc4514_string()
+            raise ConfigError(
+                f"{folder / table.ca}: crl: there is none of the authority {who}; nobody of it could connect"
+            )
+    return crls
+
+
+def _crl_files(path: Path) -> list[Path]:
+    """The file itself, or those in a folder; `openssl rehash` leaves links there, which lead to the same files."""
+    if not path.is_dir():
+        return [path]
+    try:
+        files = {inner.resolve() for inner in path.iterdir() if _CRL_NAME.search(inner.name)}
+    except OSError as error:
+        raise ConfigError(f"{path}: crl: cannot be read: {error.strerror}") from error
+    if not files:
+        raise ConfigError(f"{path}: crl: no file in this folder ends in .crl, .pem or .rN; nobody could connect")
+    return sorted(files)
+
+
+def _crls_of(path: Path, anchors: list[x509.Certificate]) -> list[_Crl]:
+    blocks = _CRL_BLOCK.findall(_load(path, "crl", bytes))
+    if not blocks:
+        raise ConfigError(f"{path}: crl: holds no PEM that can be used: no X509 CRL block")
+    crls: list[_Crl] = []
+    for block in blocks:
+        try:
+            crl = x509.load_pem_x509_crl(block)
+        except ValueError as error:
+            raise ConfigError(f"{path}: crl: holds no PEM that can be used: {error}") from error
+        _judge_crl(crl, path, anchors)
+        crls.append(crl)
+    return crls
+
+
+def _judge_crl(crl: _Crl, path: Path, anchors: list[x509.Certificate]) -> None:
     issuers = [anchor for anchor in anchors if anchor.subject == crl.issuer]
+    who = crl.issuer.rfc4514_string()
+    if not issuers:
+        raise ConfigError(f"{path}: crl: not issued by any authority in ca, but by {who}")
     if not any(_signed(crl, issuer) for issuer in issuers):
-        raise ConfigError(f"{path}: crl: not issued by any authority in ca, but by {crl.issuer.rfc4514_string()}")
+        raise ConfigError(f"{path}: crl: names {who} as its issuer, and is not signed by that authority's key")
     if crl.next_update_utc is not None and crl.next_update_utc <= _now():
         raise ConfigError(
             f"{path}: crl: was due for renewal at {crl.next_update_utc.isoformat()}; nobody could connect"
         )
-    return crl
+    if crl.last_update_utc > _now():
+        raise ConfigError(f"{path}: crl: is not valid before {crl.last_update_utc.isoformat()}; nobody could connect")
 
 
-def _signed(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:
+def _signed(crl: _Crl, issuer: x509.Certificate) -> bool:
     try:
         return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     except TypeError:

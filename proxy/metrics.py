@@ -20,6 +20,7 @@ from proxy.site import Site
 
 _DIRECTIONS = ("source_to_replica", "replica_to_source")
 # A full mutual handshake takes some milliseconds of CPU; the rest is round trips.
+_ACK_BUCKETS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HANDSHAKE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -89,6 +90,35 @@ class Metrics:
             ["route", "direction"],
             registry=self.registry,
         )
+        self.would_refuse = Counter(
+            f"{prefix}_would_refuse",
+            "What observe mode let pass, by stage and reason.",
+            ["route", "stage", "reason"],
+            registry=self.registry,
+        )
+        self.semisync_ack_seconds = Histogram(
+            f"{prefix}_semisync_ack_seconds",
+            "From the event that asks for an acknowledgement to the acknowledgement, seen here.",
+            ["route"],
+            buckets=_ACK_BUCKETS_SECONDS,
+            registry=self.registry,
+        )
+        self.replica_last_event = Gauge(
+            f"{prefix}_replica_last_event_timestamp_seconds",
+            "When the last event that this roster entry was sent was made, by the source's clock.",
+            ["route", "replica"],
+            registry=self.registry,
+        )
+        self.config_last_reload_success = Gauge(
+            f"{prefix}_config_last_reload_success",
+            "Whether the configuration on disk is the one that runs.",
+            registry=self.registry,
+        )
+        self.config_last_reload_timestamp = Gauge(
+            f"{prefix}_config_last_reload_success_timestamp_seconds",
+            "When the configuration that runs was read.",
+            registry=self.registry,
+        )
         self.replica_connected = Gauge(
             f"{prefix}_replica_connected",
             "Streams of this roster entry whose dump is running.",
@@ -109,10 +139,16 @@ class Metrics:
         )
 
     def describe_site(self, site: Site) -> None:
-        """Makes every label set that is known beforehand exist, so that rates and absences can be told apart."""
+        """Makes every label set that is known beforehand exist, so that rates and absences can be told apart.
+
+        Called for each configuration that comes into force; what it no longer has is dropped where it would mislead.
+        """
+        for gauge in (self.certificate_not_after, self.crl_next_update):
+            gauge.clear()
         for route in site.routes:
             self.sessions_active.labels(route.name)
             self.commands_refused.labels(route.name)
+            self.semisync_ack_seconds.labels(route.name)
             for outcome in ("refused", "ended"):
                 self.sessions.labels(route.name, outcome)
             for stage, reason in _KNOWN_REFUSALS:

@@ -21,6 +21,7 @@ import os
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
@@ -128,13 +129,28 @@ class TlsMaterial:
 
 @dataclass(frozen=True, slots=True)
 class Negotiated:
-    """What a handshake agreed on, in OpenSSL's names, how long it took, and the peer's leaf if it sent one."""
+    """What a handshake agreed on, in OpenSSL's names.
+
+    Attributes:
+        seconds: how long it took.
+        peer_chain: what was verified, the peer's leaf first, its trust anchor last.
+    """
 
     seconds: float
     version: str
     cipher: str
     group: str
-    peer_leaf: x509.Certificate | None
+    peer_chain: tuple[x509.Certificate, ...]
+
+    @property
+    def peer_leaf(self) -> x509.Certificate | None:
+        """The peer's own certificate."""
+        return self.peer_chain[0] if self.peer_chain else None
+
+    @property
+    def peer_not_after(self) -> datetime | None:
+        """When the chain stops being valid: the earliest expiry in it."""
+        return min((certificate.not_valid_after_utc for certificate in self.peer_chain), default=None)
 
 
 def linked_openssl() -> str:
@@ -189,6 +205,31 @@ def _context(method: int, material: TlsMaterial) -> SSL.Context:
     store = context.get_cert_store()
     if store is None:
         raise TlsSettingsError("OpenSSL gave no trust store")
+    _fill_store(store, material)
+    return context
+
+
+def verify_again(material: TlsMaterial, chain: Sequence[x509.Certificate]) -> int:
+    """Judges a chain that was verified before, against the trust and the CRLs of now.
+
+    Args:
+        material: what is trusted now.
+        chain: the leaf first.
+
+    Returns:
+        An X509_V_ERR_* code; 0 if the chain still stands.
+    """
+    store = crypto.X509Store()
+    _fill_store(store, material)
+    leaf, *others = (crypto.X509.from_cryptography(certificate) for certificate in chain)
+    try:
+        crypto.X509StoreContext(store, leaf, others).verify_certificate()
+    except crypto.X509StoreContextError as error:
+        return int(error.errors[0])
+    return 0
+
+
+def _fill_store(store: crypto.X509Store, material: TlsMaterial) -> None:
     for anchor in material.anchors:
         store.add_cert(crypto.X509.from_cryptography(anchor))
     for crl in material.crls:
@@ -198,7 +239,6 @@ def _context(method: int, material: TlsMaterial) -> SSL.Context:
         # CRL_CHECK_ALL alone checks nothing, CRL_CHECK alone checks the leaf only.
         flags |= crypto.X509StoreFlags.CRL_CHECK | crypto.X509StoreFlags.CRL_CHECK_ALL
     store.set_flags(flags)
-    return context
 
 
 def _set_algorithms(context: SSL.Context, material: TlsMaterial) -> None:
@@ -236,12 +276,17 @@ def _set_or_explain(setter: object, name: str, explanation: str) -> None:
 class TlsEngine:
     """One TLS connection over a non-blocking socket. Never waits: it says what it waits for.
 
+    Attributes:
+        records_read, records_written: how many records each of the two keys has protected.
+
     The engine does not own the socket. It must never be used by two threads at once.
     """
 
-    __slots__ = ("_connection", "_ssl")
+    __slots__ = ("_connection", "_ssl", "records_read", "records_written")
 
     def __init__(self, connection: SSL.Connection) -> None:
+        self.records_read = 0
+        self.records_written = 0
         self._connection = connection
         self._ssl = connection._ssl
 
@@ -307,6 +352,7 @@ class TlsEngine:
             if count <= 0:
                 return self._stopped(total, count)
             total += count
+            self.records_read += 1
             # A record shorter than the largest is the sender's last for now, mostly; asking again costs a call.
             if count < RECORD_BYTES or size - total < RECORD_BYTES:
                 break
@@ -331,6 +377,7 @@ class TlsEngine:
             if count <= 0:
                 return self._stopped(total, count)
             total += count
+            self.records_written += 1
         return total
 
     def say_goodbye(self) -> None:
@@ -347,7 +394,7 @@ class TlsEngine:
             version=self._connection.get_protocol_version_name(),
             cipher=self._connection.get_cipher_name() or "",
             group=self._connection.get_group_name() or "",
-            peer_leaf=self._connection.get_peer_certificate(as_cryptography=True),
+            peer_chain=tuple(self._connection.get_verified_chain(as_cryptography=True) or ()),
         )
 
     def _stopped(self, total: int, returned: int) -> int:

@@ -7,6 +7,7 @@ transient. `ERROR_NUMBERS` is the one place where a number is chosen.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 
 from wire.results import ErrPacket
@@ -49,6 +50,7 @@ class Reason(StrEnum):
     TLS_HANDSHAKE_FAILED = "tls_handshake_failed"
     REPLICA_REJECTED_CERTIFICATE = "replica_rejected_certificate"
     IDENTITY_NOT_ON_ROSTER = "identity_not_on_roster"
+    ADDRESS_NOT_ON_ROSTER = "address_not_on_roster"
     ACCOUNT_NOT_ALLOWED = "account_not_allowed"
     SERVER_ID_NOT_ALLOWED = "server_id_not_allowed"
     AUTHENTICATION_REJECTED = "authentication_rejected"
@@ -61,6 +63,17 @@ class Reason(StrEnum):
     SOURCE_DISCONNECTED = "source_disconnected"
     CLOSED = "closed"
     DRAINED = "drained"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+    UNTRUSTED = "untrusted"
+    SOURCE_EXPIRED = "source_expired"
+    SOURCE_REVOKED = "source_revoked"
+    SOURCE_UNTRUSTED = "source_untrusted"
+    NOT_ALLOWED = "not_allowed"
+    NOT_ON_ROSTER = "not_on_roster"
+    ROUTE_CHANGED = "route_changed"
+    KEY_LIMIT = "key_limit"
+    MAX_AGE = "max_age"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -74,6 +87,7 @@ ERROR_NUMBERS: dict[Reason, tuple[int, bytes]] = {
     Reason.SOURCE_NAME_MISMATCH: (2026, b"HY000"),
     Reason.PLAINTEXT_REFUSED: (3159, b"HY000"),  # ER_SECURE_TRANSPORT_REQUIRED
     Reason.IDENTITY_NOT_ON_ROSTER: (1045, b"28000"),  # ER_ACCESS_DENIED_ERROR
+    Reason.ADDRESS_NOT_ON_ROSTER: (1045, b"28000"),
     Reason.ACCOUNT_NOT_ALLOWED: (1045, b"28000"),
     Reason.AUTHENTICATION_NOT_BRIDGEABLE: (1045, b"28000"),
     Reason.COMPRESSION_NOT_SUPPORTED: (1235, b"42000"),  # ER_NOT_SUPPORTED_YET
@@ -81,7 +95,19 @@ ERROR_NUMBERS: dict[Reason, tuple[int, bytes]] = {
     Reason.COMMAND_REFUSED: (1227, b"42000"),
     Reason.PROTOCOL_ERROR: (1043, b"08S01"),  # ER_HANDSHAKE_ERROR
     Reason.TIMEOUT: (1159, b"08S01"),  # ER_NET_READ_INTERRUPTED, transient for a replica
+    # In the event stream anything but 1236 and a few of the client's own makes a replica reconnect (handle_slave_io).
     Reason.DRAINED: (1053, b"08S01"),  # ER_SERVER_SHUTDOWN, transient for a replica
+    Reason.KEY_LIMIT: (1053, b"08S01"),
+    Reason.MAX_AGE: (1053, b"08S01"),
+    Reason.ROUTE_CHANGED: (1053, b"08S01"),
+    Reason.EXPIRED: (1045, b"28000"),
+    Reason.REVOKED: (1045, b"28000"),
+    Reason.UNTRUSTED: (1045, b"28000"),
+    Reason.NOT_ALLOWED: (1130, b"HY000"),
+    Reason.NOT_ON_ROSTER: (1045, b"28000"),
+    Reason.SOURCE_EXPIRED: (2026, b"HY000"),
+    Reason.SOURCE_REVOKED: (2026, b"HY000"),
+    Reason.SOURCE_UNTRUSTED: (2026, b"HY000"),
 }
 
 
@@ -102,6 +128,30 @@ class SessionRefused(Exception):  # noqa: N818 - a refusal is an outcome, not a 
         self.reason = reason
         self.detail = detail
         self.answer = None if told is None else err_packet(reason, told)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """Why a session that is up has to end.
+
+    Attributes:
+        reason: the label.
+        detail: one sentence, for the log and for the replica.
+        is_urgent: whether it must end now; if not, it may wait for a moment when nobody waits for an acknowledgement.
+    """
+
+    reason: Reason
+    detail: str
+    is_urgent: bool = True
+
+    @property
+    def answer(self) -> ErrPacket:
+        """What the replica is told."""
+        return err_packet(self.reason, self.detail)
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The text says which, and why."""
 
 
 class LegClosed(Exception):  # noqa: N818

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from proxy.identity import RosterEntry
+from proxy.objections import Objections
 from proxy.outcomes import Reason, SessionRefused, Stage
-from wire.capabilities import Capability
 from wire.commands import (
     BinlogDump,
     BinlogDumpGtid,
@@ -17,7 +17,6 @@ from wire.commands import (
     ParsedCommand,
     Query,
     RegisterReplica,
-    parse_command,
 )
 
 PolicyName = Literal["replication", "backup", "any"]
@@ -55,7 +54,15 @@ _BACKUP_COMMANDS = _REPLICATION_COMMANDS | {
 
 
 class CommandDenied(Exception):  # noqa: N818
-    """One command is refused; the session may go on. The text is for the replica and for the log."""
+    """One command is refused; the session may go on. The text is for the replica and for the log.
+
+    Attributes:
+        is_final: whether it is refused in observe mode as well.
+    """
+
+    def __init__(self, text: str, *, is_final: bool = False) -> None:
+        super().__init__(text)
+        self.is_final = is_final
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,29 +76,26 @@ class Policy:
         """The largest command. `SET @slave_connect_state` grows with the number of GTID domains."""
         return 1 << 20 if self.name == "replication" else 1 << 26
 
-    def authorise(self, payload: bytes, *, capabilities: Capability, entry: RosterEntry) -> ParsedCommand:
-        """Judges one command of a replica.
+    def judge(self, command: ParsedCommand) -> None:
+        """Judges one command of a replica; its server id is the roster's affair, see `authorise_server_id`.
 
         Raises:
             CommandDenied: the policy does not have it.
-            SessionRefused: the server id is not the identity's.
-            WireError: it cannot be parsed.
         """
-        command = parse_command(payload, capabilities)
         if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
-            _authorise_server_id(command.server_id, entry)
-        elif isinstance(command, Query):
+            return
+        if isinstance(command, Query):
             if self.name == "replication" and not _SETUP_QUERY.fullmatch(command.text):
                 raise CommandDenied(
                     "this route admits only what a replica's I/O thread asks; policy = 'backup' or 'any' admits more"
                 )
         elif command.command is Command.COM_CHANGE_USER:
             raise CommandDenied(
-                "COM_CHANGE_USER is refused on every route: it would change the account behind the certificate"
+                "COM_CHANGE_USER is refused on every route: it would change the account behind the certificate",
+                is_final=True,
             )
         elif not self._admits(command):
             raise CommandDenied(f"{command.command.name} is not part of the policy {self.name!r} of this route")
-        return command
 
     def _admits(self, command: OtherCommand) -> bool:
         if self.name == "any":
@@ -99,13 +103,33 @@ class Policy:
         return command.command in (_BACKUP_COMMANDS if self.name == "backup" else _REPLICATION_COMMANDS)
 
 
-def _authorise_server_id(server_id: int, entry: RosterEntry) -> None:
-    # mysqlbinlog without --stop-never dumps as server id 0.
-    if entry.server_ids and server_id not in entry.server_ids:
+def authorise_server_id(server_id: int, *, entry: RosterEntry, registered: int | None, objections: Objections) -> None:
+    """Judges the server id of a COM_REGISTER_SLAVE or a dump command.
+
+    Args:
+        server_id: as the command has it. mysqlbinlog without --stop-never dumps as 0.
+        entry: the roster's line.
+        registered: what COM_REGISTER_SLAVE said before, if it did.
+        objections: where one that does not agree is brought.
+
+    Raises:
+        SessionRefused: it is not the identity's, or not the one that was registered.
+    """
+    if registered is not None and registered != server_id:
+        objections.raise_or_note(
+            SessionRefused(
+                Stage.POLICY,
+                Reason.SERVER_ID_NOT_ALLOWED,
+                f"{entry.name} registered as server id {registered} and asks for the dump as {server_id}",
+                told=f"{entry.name} registered as server id {registered} and may not dump as {server_id}",
+            )
+        )
+    elif entry.server_ids and server_id not in entry.server_ids:
         known = ", ".join(map(str, sorted(entry.server_ids)))
-        raise SessionRefused(
+        refusal = SessionRefused(
             Stage.POLICY,
             Reason.SERVER_ID_NOT_ALLOWED,
             f"the roster gives {entry.name} the server ids {known}, not {server_id}",
             told=f"{entry.name} may not replicate as server id {server_id} on this route",
         )
+        objections.raise_or_note(refusal)

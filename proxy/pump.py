@@ -13,6 +13,7 @@ from enum import Enum
 import trio
 
 from proxy.legs import Leg
+from wire.stream import StreamTracker
 
 # Sixteen TLS records: one receive and one send for each 256 KiB of a bulk stream.
 BUFFER_BYTES = 256 * 1024
@@ -51,6 +52,7 @@ class Pump:
         count: called with the number of bytes of each piece that has left.
         admit: judges each piece before it leaves and returns what may leave now; None admits everything. It may
             raise, which ends the pump.
+        tracker: follows the event stream, so that `pause` ends it between two packets; None ends it anywhere.
     """
 
     def __init__(
@@ -60,19 +62,26 @@ class Pump:
         *,
         count: Callable[[int], None],
         admit: Callable[[memoryview], memoryview] | None = None,
+        tracker: StreamTracker | None = None,
     ) -> None:
         self._origin = origin
         self._sink = sink
         self._count = count
         self._admit = admit
+        self._tracker = tracker
         self._scope = trio.CancelScope()
         self._is_waiting = False
         self._is_pausing = False
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing that was read is still to be sent, and no packet is half-way through."""
+        return self._is_waiting and (self._tracker is None or self._tracker.is_between_packets)
+
     def pause(self) -> None:
-        """Makes `run` return as soon as nothing that was read is still to be sent."""
+        """Makes `run` return at the end of the packet that is half-way through; at once if none is."""
         self._is_pausing = True
-        if self._is_waiting:
+        if self.is_quiet:
             self._scope.cancel()
 
     async def run(self) -> PumpEnd:
@@ -82,12 +91,12 @@ class Pump:
             LegClosed: either leg broke.
         """
         with self._scope:
-            while not self._is_pausing:
+            while not (self._is_pausing and (self._tracker is None or self._tracker.is_between_packets)):
                 view = _pool.take()
                 try:
                     received = self._origin.try_receive(view)
-                    if received > 0:
-                        await self._send(view[:received])
+                    if received > 0 and await self._send(view[:received]):
+                        break
                 finally:
                     _pool.give_back(view)
                 if received == 0:
@@ -100,7 +109,13 @@ class Pump:
                 self._is_waiting = False
         return PumpEnd.PAUSED
 
-    async def _send(self, piece: memoryview) -> None:
+    async def _send(self, piece: memoryview) -> bool:
+        """Sends a piece; says whether it was cut at a packet's end because the pump is to pause."""
+        is_last = False
+        if self._tracker is not None:
+            self._tracker.advance(piece)
+            if self._is_pausing and self._tracker.boundary is not None:
+                piece, is_last = piece[: self._tracker.boundary[0]], True
         if self._admit is not None:
             piece = self._admit(piece)
         size = len(piece)
@@ -111,3 +126,4 @@ class Pump:
             else:
                 piece = piece[sent:]
         self._count(size)
+        return is_last

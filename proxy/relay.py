@@ -1,23 +1,34 @@
-"""Stage 8, relay: the binlog goes to the replica as bytes; back come acknowledgements and a goodbye, nothing else."""
+"""Stage 8, relay: the binlog goes to the replica as bytes; back come acknowledgements and a goodbye, nothing else.
+
+The stream can be ended from outside, because trust is checked while it runs: between two packets, with an ERR that the
+replica can read and that makes it reconnect. A reason that can wait, waits for a moment when the source does not wait
+for an acknowledgement.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import trio
 
 from proxy.command_phase import StartedDump
 from proxy.legs import Leg
-from proxy.outcomes import LegClosed
+from proxy.outcomes import Ending, LegClosed
 from proxy.pump import Pump, PumpEnd
 from wire.errors import WireError
 from wire.framing import PacketDecoder, encode_packet
-from wire.phases import Phase, Sender, classify
+from wire.phases import Message, Phase, Sender, classify
+from wire.stream import StreamTracker
 
 # A SemiSyncAck is 9 bytes and a binlog file name, at most 512 (FN_REFLEN in mysys.h).
 _ACK_LIMIT_BYTES = 9 + 512
 # After one direction has ended, how long the other may still take.
 _HALF_CLOSE_SECONDS = 5
+# An urgent ending waits no longer for the packet that is half-way through: a second is promised from cause to end.
+_URGENT_SECONDS = 0.4
+# One that can wait for a quiet moment gets it within this, or none; the limits leave room for it.
+_PATIENT_SECONDS = 60
 
 
 class TrafficObserver(Protocol):
@@ -29,58 +40,107 @@ class TrafficObserver(Protocol):
     def sent_to_source(self, count: int) -> None:
         """So many bytes went to the source."""
 
+    def acknowledged(self, seconds: float) -> None:
+        """The replica acknowledged, so long after the event that asked for it had gone to it."""
+
 
 class BinlogRelay:
-    """The two directions of a session whose dump has begun."""
+    """The two directions of a session whose dump has begun.
+
+    Attributes:
+        tracker: where the stream stands.
+    """
 
     def __init__(self, started: StartedDump, observer: TrafficObserver) -> None:
         self._replica = started.authenticated.replica.leg
         self._source = started.authenticated.source.leg
-        self._events = Pump(self._source, self._replica, count=observer.sent_to_replica)
-        self._acknowledgements = Pump(
-            self._replica, self._source, count=observer.sent_to_source, admit=_AcknowledgementGuard().admit
-        )
+        self._observer = observer
+        self.tracker = StreamTracker()
+        self._events = Pump(self._source, self._replica, count=self._sent_events, tracker=self.tracker)
+        guard = _AcknowledgementGuard(self._acknowledged)
+        self._acknowledgements = Pump(self._replica, self._source, count=observer.sent_to_source, admit=guard.admit)
+        self._ack_wanted_since: float | None = None
+        self._ending: Ending | None = None
         self._failure: Exception | None = None
+        self._scope = trio.CancelScope()
 
-    def end_when_quiet(self) -> None:
-        """Ends the relay as soon as nothing is half-way through. The replica resumes by position or GTID."""
-        self._events.pause()
-        self._acknowledgements.pause()
+    def end(self, ending: Ending) -> None:
+        """Ends the relay, see `Ending.is_urgent`. The replica resumes by position or GTID."""
+        if self._ending is not None and not (ending.is_urgent and not self._ending.is_urgent):
+            return
+        self._ending = ending
+        self._scope.deadline = trio.current_time() + (_URGENT_SECONDS if ending.is_urgent else _PATIENT_SECONDS)
+        self._end_if_it_may_be()
 
-    async def run(self) -> PumpEnd:
-        """Relays until one side has ended.
+    async def run(self) -> Ending | None:
+        """Relays until one side has ended, or `end` was called.
+
+        Returns:
+            What `end` was called with; None if one side ended.
 
         Raises:
             LegClosed: a leg broke.
             WireError: the replica sent something else than an acknowledgement or COM_QUIT.
         """
-        ends: list[PumpEnd] = []
-
-        async def run_one(pump: Pump, sink: Leg) -> None:
-            try:
-                end = await pump.run()
-            except (LegClosed, WireError) as error:
-                self._failure = self._failure or error
-                nursery.cancel_scope.cancel()
-                return
-            ends.append(end)
-            if end is PumpEnd.END_OF_STREAM:
-                sink.end_sending()
-                nursery.cancel_scope.deadline = trio.current_time() + _HALF_CLOSE_SECONDS
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(run_one, self._events, self._replica)
-            nursery.start_soon(run_one, self._acknowledgements, self._source)
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run_one, self._events, self._replica, nursery)
+                nursery.start_soon(self._run_one, self._acknowledgements, self._source, nursery)
         if self._failure is not None:
             raise self._failure
-        return PumpEnd.PAUSED if PumpEnd.PAUSED in ends else PumpEnd.END_OF_STREAM
+        return self._ending
+
+    async def _run_one(self, pump: Pump, sink: Leg, nursery: trio.Nursery) -> None:
+        try:
+            end = await pump.run()
+        except (LegClosed, WireError) as error:
+            self._failure = self._failure or error
+            nursery.cancel_scope.cancel()
+            return
+        if end is PumpEnd.PAUSED:
+            await self._say_why()
+            nursery.cancel_scope.cancel()
+            return
+        sink.end_sending()
+        nursery.cancel_scope.deadline = trio.current_time() + _HALF_CLOSE_SECONDS
+
+    async def _say_why(self) -> None:
+        boundary = self.tracker.boundary
+        if self._ending is None or boundary is None:
+            return
+        answer = self._ending.answer.serialize(with_sqlstate=True)
+        try:
+            await self._replica.send_all(encode_packet(answer, boundary[1]))
+            self._replica.end_sending()
+        except LegClosed:
+            return
+
+    def _end_if_it_may_be(self) -> None:
+        if self._ending is not None and (self._ending.is_urgent or self._ack_wanted_since is None):
+            self._events.pause()
+
+    def _sent_events(self, count: int) -> None:
+        self._observer.sent_to_replica(count)
+        if self.tracker.ack_wanted:
+            if self._ack_wanted_since is None:
+                self._ack_wanted_since = trio.current_time()
+        elif self._ending is not None:
+            self._end_if_it_may_be()
+
+    def _acknowledged(self) -> None:
+        if self._ack_wanted_since is not None:
+            self._observer.acknowledged(trio.current_time() - self._ack_wanted_since)
+            self._ack_wanted_since = None
+            self.tracker.ack_wanted = False
+        self._end_if_it_may_be()
 
 
 class _AcknowledgementGuard:
     """Lets whole acknowledgements through. An unfinished one waits, so that none is ever judged by its header alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, note: Callable[[], None]) -> None:
         self._decoder = PacketDecoder(_ACK_LIMIT_BYTES)
+        self._note = note
 
     def admit(self, piece: memoryview) -> memoryview:
         """What may go to the source now.
@@ -91,6 +151,7 @@ class _AcknowledgementGuard:
         self._decoder.feed(piece)
         admitted = []
         while (packet := self._decoder.next_packet()) is not None:
-            classify(Phase.STREAM, Sender.REPLICA, packet.payload)
+            if classify(Phase.STREAM, Sender.REPLICA, packet.payload) is Message.SEMI_SYNC_ACK:
+                self._note()
             admitted.append(encode_packet(packet.payload, packet.sequence_id))
         return memoryview(b"".join(admitted))

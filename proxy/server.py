@@ -1,49 +1,65 @@
-"""The server: listeners, sessions, signals, and an orderly end."""
+"""The server: listeners, sessions, signals, reloads, and an orderly end."""
 
 from __future__ import annotations
 
-import errno
 import logging
 import signal
 import socket
-from dataclasses import dataclass, field
+import time
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import trio
 
-from proxy.addresses import TcpAddress
 from proxy.admin import AdminEndpoint, open_admin_listeners
 from proxy.bridging import PasswordKey
-from proxy.logs import log_event
+from proxy.config import ConfigError
+from proxy.listeners import Listeners
+from proxy.logs import log_event, set_up_logging
 from proxy.metrics import Metrics
+from proxy.outcomes import Ending, ListenError, Reason
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRegistry
-from proxy.site import Route, Site
+from proxy.site import Route, Site, load_site
+from proxy.standing import fallen, worn_out
+from proxy.watch import signature_of
 
-# A burst of replicas that reconnect together must not meet a full queue; the kernel caps it at net.core.somaxconn.
-_BACKLOG = 4096
-# Out of file descriptors: give sessions time to end instead of spinning.
-_ACCEPT_PAUSE_SECONDS = 0.1
-_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-
-
-class ListenError(Exception):
-    """An address cannot be listened on. The text says which, and why."""
+# How often sessions are looked at; a session must be gone within a second of the cause.
+_SUPERVISION_SECONDS = 0.25
+# How often files are looked at, and for how long they must have been left alone before they are read: half-written
+# files and a certificate without its new key settle in that time.
+_WATCH_SECONDS = 0.5
 
 
-@dataclass(slots=True)
 class Server:
-    """Serves one site until it is told to stop."""
+    """Serves the site that a configuration file comes to, until it is told to stop.
 
-    site: Site
-    registry: SessionRegistry = field(default_factory=SessionRegistry)
-    is_draining: bool = False
-    _is_listening: bool = False
+    Attributes:
+        registry: the sessions that are open.
+        is_draining: whether it has been told to stop.
+    """
+
+    def __init__(self, path: Path, site: Site) -> None:
+        self._path = path
+        self._site = site
+        self.registry = SessionRegistry()
+        self.is_draining = False
+        self._reload_error = ""
+        self._metrics = Metrics(_version())
+        self._runtime = Runtime(site.config.limits, self._metrics, self.registry, PasswordKey())
+        self._listeners = Listeners(self._current_route)
+        self._seen = signature_of(site.files)
 
     @property
     def is_ready(self) -> bool:
         """Whether replicas are being accepted."""
-        return self._is_listening and not self.is_draining
+        return self._listeners.is_open and not self.is_draining
+
+    @property
+    def reload_error(self) -> str:
+        """Why the configuration on disk is not the one that runs; empty if it is."""
+        return self._reload_error
 
     async def run(self) -> None:
         """Listens, serves, and returns after SIGTERM or SIGINT and the drain.
@@ -51,79 +67,108 @@ class Server:
         Raises:
             ListenError: an address is taken, or not ours.
         """
-        metrics = Metrics(_version())
-        metrics.describe_site(self.site)
-        limits = self.site.config.limits
-        runtime = Runtime(limits, metrics, self.registry, PasswordKey())
-        listeners = [(route, _listen(route)) for route in self.site.routes]
-        admin = AdminEndpoint(metrics, self.registry, self)
-        admin_listeners = await open_admin_listeners(self.site.config.admin.listen)
+        self._comes_into_force(self._site)
+        prepared = self._listeners.prepare(self._site.routes)
+        admin = AdminEndpoint(self._metrics, self.registry, self)
+        admin_listeners = await open_admin_listeners(self._site.config.admin.listen)
         async with trio.open_nursery() as everything:
             everything.start_soon(trio.serve_listeners, admin.serve, admin_listeners)
+            everything.start_soon(self._supervise)
             async with trio.open_nursery() as sessions:
-                with trio.CancelScope() as accepting:
-                    async with trio.open_nursery() as acceptors:
-                        for route, listener in listeners:
-                            acceptors.start_soon(_accept, listener, route, runtime, sessions)
-                        acceptors.start_soon(_wait_for_signal, accepting)
-                        self._is_listening = True
-                        log_event(logging.INFO, "listening", **_addresses(listeners))
-                self.is_draining = True
-                for _, listener in listeners:
-                    listener.close()
-                log_event(logging.INFO, "draining", sessions=len(self.registry), seconds=limits.drain_seconds)
-                sessions.cancel_scope.deadline = trio.current_time() + limits.drain_seconds
-                for record in self.registry:
-                    if record.end is not None:
-                        record.end()
+                async with trio.open_nursery() as acceptors:
+                    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+                        self._listeners.serve(prepared, acceptors, sessions, self._serve_one)
+                        log_event(logging.INFO, "listening", **self._listeners.addresses())
+                        acceptors.start_soon(self._watch_files)
+                        async for number in signals:
+                            log_event(logging.INFO, "signal", name=signal.Signals(number).name)
+                            if number != signal.SIGHUP:
+                                break
+                            await self.reload()
+                    acceptors.cancel_scope.cancel()
+                self._drain(sessions)
             log_event(logging.INFO, "stopped", sessions_cut=len(self.registry))
             everything.cancel_scope.cancel()
 
-
-def _listen(route: Route) -> socket.socket:
-    family = socket.AF_INET6 if ":" in route.listen.host else socket.AF_INET
-    try:
-        [(family, _, _, _, address), *_] = socket.getaddrinfo(
-            route.listen.host, route.listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        listener.bind(address)
-    except OSError as error:
-        raise ListenError(f"route {route.name!r}: cannot listen on {route.listen}: {error}") from error
-    listener.listen(_BACKLOG)
-    listener.setblocking(False)
-    return listener
-
-
-async def _accept(listener: socket.socket, route: Route, runtime: Runtime, sessions: trio.Nursery) -> None:
-    while True:
-        await trio.lowlevel.wait_readable(listener)
+    async def reload(self) -> None:
+        """Reads the configuration and all it names, and puts it into force: all of it, or nothing."""
         try:
-            sock, _ = listener.accept()
-        except BlockingIOError:
-            continue
-        except OSError as error:
-            # The others (accept(2), "Error handling") are about the one connection that was to be accepted.
-            if error.errno in _OUT_OF_RESOURCES:
-                log_event(logging.ERROR, "accept_failed", route=route.name, detail=str(error))
-                await trio.sleep(_ACCEPT_PAUSE_SECONDS)
-            continue
-        sessions.start_soon(serve_replica, sock, route, runtime)
-
-
-async def _wait_for_signal(accepting: trio.CancelScope) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async for number in signals:
-            log_event(logging.INFO, "signal", name=signal.Signals(number).name)
-            accepting.cancel()
+            site = await trio.to_thread.run_sync(load_site, self._path)
+            prepared = self._listeners.prepare(site.routes)
+        except (ConfigError, ListenError) as error:
+            self._reload_error = str(error)
+            self._metrics.config_last_reload_success.set(0)
+            log_event(logging.ERROR, "reload_failed", detail=str(error), kept="the configuration that runs")
             return
+        if site.config.admin != self._site.config.admin:
+            log_event(logging.WARNING, "restart_needed", detail="admin: a change takes effect at the next start")
+        self._site = site
+        self._listeners.commit(prepared)
+        self._comes_into_force(site)
+        ended = self._look_after_sessions()
+        log_event(logging.INFO, "reloaded", routes=len(site.routes), sessions=len(self.registry), sessions_ended=ended)
 
+    def _comes_into_force(self, site: Site) -> None:
+        self._reload_error = ""
+        set_up_logging(site.config.log.level, site.config.log.format)
+        self._runtime.limits = site.config.limits
+        self._metrics.describe_site(site)
+        self._metrics.config_last_reload_success.set(1)
+        self._metrics.config_last_reload_timestamp.set(time.time())
 
-def _addresses(listeners: list[tuple[Route, socket.socket]]) -> dict[str, str]:
-    return {f"route_{route.name}": str(TcpAddress(*listener.getsockname()[:2])) for route, listener in listeners}
+    def _current_route(self, name: str) -> Route | None:
+        return self._site.route(name)
+
+    async def _serve_one(self, sock: socket.socket, route: Route) -> None:
+        await serve_replica(sock, route, self._runtime)
+
+    async def _supervise(self) -> None:
+        while True:
+            await trio.sleep(_SUPERVISION_SECONDS)
+            self._look_after_sessions()
+
+    def _look_after_sessions(self) -> int:
+        """Ends the sessions that no longer stand; one that logged in across a reload is judged under both routes."""
+        ended = 0
+        now = datetime.now(UTC)
+        for record in self.registry:
+            if not record.is_authenticated:
+                continue
+            ending = worn_out(record, self._runtime.limits, now)
+            route = self._site.route(record.route)
+            if ending is None and route is not record.judged_under:
+                record.judged_under = route
+                ending = fallen(record, route)
+            if ending is not None:
+                record.end(ending)
+                ended += 1
+            if record.tracker is not None and record.tracker.timestamp_seconds:
+                gauge = self._metrics.replica_last_event.labels(record.route, record.replica)
+                gauge.set(record.tracker.timestamp_seconds)
+        return ended
+
+    async def _watch_files(self) -> None:
+        seen = candidate = self._seen
+        while True:
+            await trio.sleep(_WATCH_SECONDS)
+            now = await trio.to_thread.run_sync(signature_of, self._site.files)
+            if now != candidate:
+                candidate = now
+            elif now != seen:
+                seen = now
+                log_event(logging.INFO, "files_changed")
+                await self.reload()
+                # The files of the new site may be others.
+                seen = candidate = await trio.to_thread.run_sync(signature_of, self._site.files)
+
+    def _drain(self, sessions: trio.Nursery) -> None:
+        self.is_draining = True
+        self._listeners.close()
+        seconds = self._runtime.limits.drain_seconds
+        log_event(logging.INFO, "draining", sessions=len(self.registry), seconds=seconds)
+        sessions.cancel_scope.deadline = trio.current_time() + seconds
+        for record in self.registry:
+            record.end(Ending(Reason.DRAINED, "Binlock is shutting down"))
 
 
 def _version() -> str:

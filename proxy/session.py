@@ -11,7 +11,6 @@ from functools import partial
 
 import trio
 
-from proxy.addresses import TcpAddress
 from proxy.authentication import AuthenticatedReplica, relay_authentication
 from proxy.bridging import PasswordKey
 from proxy.command_phase import StartedDump, relay_commands
@@ -20,14 +19,16 @@ from proxy.greeting import relay_greeting
 from proxy.legs import Leg
 from proxy.logs import log_defect, log_event
 from proxy.metrics import Metrics
+from proxy.objections import Objections
 from proxy.openssl import Negotiated
-from proxy.outcomes import LegClosed, Reason, SessionRefused, Stage, err_packet
+from proxy.outcomes import Ending, LegClosed, Reason, SessionRefused, Stage, err_packet
 from proxy.packets import PacketStream
-from proxy.pump import PumpEnd
+from proxy.preamble import Caller, caller_at, preamble_for, read_preamble
 from proxy.relay import BinlogRelay
-from proxy.sessions import SessionRecord, SessionRegistry
+from proxy.room import require_room
+from proxy.sessions import SessionRegistry
 from proxy.site import Route
-from proxy.source import connect_source
+from proxy.source import GreetingSource, connect_source
 from proxy.tls import encrypt_replica
 from wire.errors import WireError
 from wire.phases import Phase, Sender
@@ -37,9 +38,9 @@ from wire.results import ErrPacket
 _ANSWER_SECONDS = 2
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Runtime:
-    """What all sessions share and no reload replaces."""
+    """What all sessions share. A reload replaces the limits, which hold for what begins after it."""
 
     limits: LimitsTable
     metrics: Metrics
@@ -51,11 +52,18 @@ async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> 
     """Carries one replica's connection. Never raises but to be cancelled."""
     async with _session_scope(sock, route, runtime) as session:
         with trio.fail_after(runtime.limits.connection_phase_seconds):
-            peer = route.allowlist.admit(session.host, session.port)
-            session.require_room()
+            caller = await read_preamble(session.replica.leg, session.caller, route.load_balancers)
+            session.note_caller(caller)
+            peer = route.allowlist.admit(caller.address, caller.port)
+            require_room(session.record, runtime.registry, runtime.limits)
             session.enter(Stage.SOURCE)
-            source = await connect_source(peer, route.source, timeout_seconds=runtime.limits.source_connect_seconds)
-            session.owns(source.stream)
+            source = await connect_source(
+                peer,
+                route.source,
+                timeout_seconds=runtime.limits.source_connect_seconds,
+                preamble=preamble_for(peer, route.send_proxy_protocol, session.local),
+            )
+            session.note_source(source)
             session.enter(Stage.GREETING)
             greeted = await relay_greeting(
                 source,
@@ -67,15 +75,18 @@ async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> 
             encrypted = await encrypt_replica(greeted, route.replica_context)
             session.note_tls("replica", encrypted.negotiated)
             session.enter(Stage.IDENTITY)
-            verified = route.roster.verify_replica(encrypted)
-            session.record.identity = verified.identity or ""
+            verified = route.roster.verify_replica(encrypted, session.objections)
+            session.record.identity = verified.identity
             session.enter(Stage.AUTHENTICATION)
             authenticated = await relay_authentication(
-                verified, source_tls=route.source_tls, password_key=runtime.password_key
+                verified,
+                source_tls=route.source_tls,
+                password_key=runtime.password_key,
+                objections=session.objections,
             )
             session.note_authenticated(authenticated)
         session.enter(Stage.POLICY)
-        started = await relay_commands(authenticated, route.policy, session)
+        started = await relay_commands(authenticated, route.policy, session.objections, session)
         if started is None:
             return
         session.enter(Stage.RELAY)
@@ -86,32 +97,29 @@ class _Session:
     """A session in progress: its two legs, its record, its counters."""
 
     def __init__(self, sock: socket.socket, route: Route, runtime: Runtime) -> None:
-        self.host, self.port = sock.getpeername()[:2]
+        self.caller = caller_at(*sock.getpeername()[:2])
+        self.local = caller_at(*sock.getsockname()[:2])
         self.replica = PacketStream(Leg(sock, "replica"), peer=Sender.REPLICA)
         self.source: PacketStream | None = None
         self.route = route
         self.runtime = runtime
-        self.record = runtime.registry.open(route=route.name, peer=str(TcpAddress(self.host, self.port)))
-        self.ended_by: Reason = Reason.CLOSED
+        self.objections = Objections(route.enforce, self._note_objection)
+        self.record = runtime.registry.open(route=route, peer=(self.caller.address, self.caller.port))
+        self.ending: Ending | None = None
         metrics = runtime.metrics
         self._to_replica = metrics.relayed_bytes.labels(route.name, "source_to_replica")
         self._to_source = metrics.relayed_bytes.labels(route.name, "replica_to_source")
-
-    def require_room(self) -> None:
-        limits, registry = self.runtime.limits, self.runtime.registry
-        if len(registry) > limits.sessions or registry.unauthenticated > limits.unauthenticated_sessions:
-            raise SessionRefused(
-                Stage.ADMISSION,
-                Reason.TOO_MANY_SESSIONS,
-                f"{len(registry)} sessions are open, {registry.unauthenticated} of them not logged in",
-                told="too many connections; try again",
-            )
+        self._acknowledgement = metrics.semisync_ack_seconds.labels(route.name)
 
     def enter(self, stage: Stage) -> None:
         self.record.stage = stage
 
-    def owns(self, source: PacketStream) -> None:
-        self.source = source
+    def note_caller(self, caller: Caller) -> None:
+        self.record.peer = (caller.address, caller.port)
+        self.record.via = caller.via or ""
+
+    def note_source(self, source: GreetingSource) -> None:
+        self.source = source.stream
 
     def note_tls(self, leg: str, negotiated: Negotiated | None) -> None:
         if negotiated is None:
@@ -124,23 +132,26 @@ class _Session:
 
     def note_authenticated(self, authenticated: AuthenticatedReplica) -> None:
         self.note_tls("source", authenticated.source_negotiated)
-        self.record.replica = authenticated.entry.name
-        self.record.account = authenticated.account
-        self.record.is_authenticated = True
-        log_event(logging.INFO, "session_authenticated", **self.record.fields())
+        record = self.record
+        record.entry, record.account, record.is_authenticated = authenticated.entry, authenticated.account, True
+        record.legs = [authenticated.replica.leg, authenticated.source.leg]
+        log_event(logging.INFO, "session_started", **record.fields())
 
     async def relay(self, started: StartedDump) -> None:
         relay = BinlogRelay(started, self)
-        self.record.end = relay.end_when_quiet
-        connected = self.runtime.metrics.replica_connected.labels(self.route.name, self.record.replica)
-        log_event(logging.INFO, "stream_started", **self.record.fields())
-        with connected.track_inprogress():
-            if await relay.run() is PumpEnd.PAUSED:
-                self.ended_by = Reason.DRAINED
+        self.record.tracker = relay.tracker
+        self.record.end = relay.end
+        metrics, record = self.runtime.metrics, self.record
+        log_event(logging.INFO, "stream_started", **record.fields())
+        with metrics.replica_connected.labels(self.route.name, record.replica).track_inprogress():
+            self.ending = await relay.run()
 
-    def command_denied(self, reason: str) -> None:
+    def command_denied(self, reason: str, *, is_refused: bool) -> None:
+        if not is_refused:
+            self._note_objection(SessionRefused(Stage.POLICY, Reason.COMMAND_REFUSED, reason))
+            return
         self.runtime.metrics.commands_refused.labels(self.route.name).inc()
-        log_event(logging.WARNING, "command_refused", detail=reason, **self.record.fields())
+        log_event(logging.WARNING, "command_refused", **self.record.fields(), detail=reason)
 
     def server_id_seen(self, server_id: int) -> None:
         self.record.server_id = server_id
@@ -152,6 +163,9 @@ class _Session:
     def sent_to_source(self, count: int) -> None:
         self.record.bytes_to_source += count
         self._to_source.inc(count)
+
+    def acknowledged(self, seconds: float) -> None:
+        self._acknowledgement.observe(seconds)
 
     async def answer(self, packet: ErrPacket) -> None:
         """Tells the replica why, if it can hear it: not inside a TLS handshake.
@@ -174,6 +188,14 @@ class _Session:
         if self.source is not None:
             self.source.leg.close()
 
+    def _note_objection(self, refusal: SessionRefused) -> None:
+        record, stage, reason = self.record, refusal.stage.value, refusal.reason.value
+        if reason not in record.would_refuse:
+            record.would_refuse.append(reason)
+        self.runtime.metrics.would_refuse.labels(self.route.name, stage, reason).inc()
+        fields = {**record.fields(), "stage": stage}
+        log_event(logging.WARNING, "would_refuse", **fields, reason=reason, detail=refusal.detail)
+
 
 @asynccontextmanager
 async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) -> AsyncIterator[_Session]:
@@ -187,7 +209,12 @@ async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) ->
     metrics, record = runtime.metrics, session.record
     refuse = partial(_refuse, session)
     cancel_scope = trio.CancelScope()
-    record.end = partial(cancel_scope.cancel, "drain")
+
+    def end(ending: Ending) -> None:
+        session.ending = session.ending or ending
+        cancel_scope.cancel(reason=ending.detail)
+
+    record.end = end
     metrics.sessions_active.labels(route.name).inc()
     try:
         with cancel_scope:
@@ -196,8 +223,9 @@ async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) ->
             except SessionRefused as refusal:
                 await refuse(refusal.stage, refusal.reason, refusal.detail, refusal.answer)
             except WireError as error:
-                answer = err_packet(Reason.PROTOCOL_ERROR, f"{error}")
-                await refuse(record.stage, Reason.PROTOCOL_ERROR, str(error), answer)
+                await refuse(
+                    record.stage, Reason.PROTOCOL_ERROR, str(error), err_packet(Reason.PROTOCOL_ERROR, str(error))
+                )
             except trio.TooSlowError:
                 detail = f"not logged in after {runtime.limits.connection_phase_seconds:g} s"
                 await refuse(record.stage, Reason.TIMEOUT, detail, err_packet(Reason.TIMEOUT, detail))
@@ -208,49 +236,39 @@ async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) ->
                 log_defect(error, **record.fields())
                 await refuse(record.stage, Reason.INTERNAL_ERROR, repr(error), None)
             else:
-                _end(session)
-        if cancel_scope.cancelled_caught:
-            await refuse(
-                record.stage,
-                Reason.DRAINED,
-                "Binlock is shutting down",
-                err_packet(Reason.DRAINED, "shutting down"),
-            )
+                _end(session, session.ending)
+        if cancel_scope.cancelled_caught and session.ending is not None:
+            await refuse(record.stage, session.ending.reason, session.ending.detail, session.ending.answer)
     finally:
         session.close()
         runtime.registry.close(record)
         metrics.sessions_active.labels(route.name).dec()
 
 
+# After login these are how a session ends, not refusals: a replica that stops closes its socket without a word.
+_REFUSALS_AFTER_LOGIN = frozenset({Reason.SERVER_ID_NOT_ALLOWED, Reason.PROTOCOL_ERROR, Reason.INTERNAL_ERROR})
+
+
 async def _refuse(session: _Session, stage: Stage, reason: Reason, detail: str, answer: ErrPacket | None) -> None:
     record, metrics, route = session.record, session.runtime.metrics, session.route.name
-    if record.is_authenticated and reason in _ORDINARY_ENDS:
-        session.ended_by = reason
-        _end(session, detail=detail)
+    if record.is_authenticated and reason not in _REFUSALS_AFTER_LOGIN:
+        _end(session, Ending(reason, detail))
         return
     level = logging.DEBUG if reason is Reason.DISCONNECTED else logging.WARNING
-    log_event(
-        level,
-        "session_refused",
-        **{**record.fields(), "stage": stage.value},
-        reason=reason.value,
-        detail=detail,
-    )
+    log_event(level, "session_refused", **{**record.fields(), "stage": stage.value}, reason=reason.value, detail=detail)
     metrics.refusals.labels(route, stage.value, reason.value).inc()
     metrics.sessions.labels(route, "refused").inc()
     if answer is not None:
         await session.answer(answer)
 
 
-# After login these are how a session ends, not refusals: a replica that stops closes its socket without a word.
-_ORDINARY_ENDS = frozenset({Reason.DISCONNECTED, Reason.SOURCE_DISCONNECTED, Reason.DRAINED})
-
-
-def _end(session: _Session, **more: str) -> None:
+def _end(session: _Session, ending: Ending | None) -> None:
     metrics, route = session.runtime.metrics, session.route.name
-    log_event(logging.INFO, "session_ended", **session.record.fields(), reason=session.ended_by.value, **more)
-    metrics.sessions_ended.labels(route, session.ended_by.value).inc()
+    ending = ending or Ending(Reason.CLOSED, "")
+    fields = {"reason": ending.reason.value, "detail": ending.detail} if ending.detail else {"reason": "closed"}
+    log_event(logging.INFO, "session_ended", **session.record.fields(), **fields)
+    metrics.sessions_ended.labels(route, ending.reason.value).inc()
     metrics.sessions.labels(route, "ended").inc()
 
 
-__all__ = ["Runtime", "SessionRecord", "serve_replica"]
+__all__ = ["Runtime", "serve_replica"]

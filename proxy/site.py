@@ -8,9 +8,9 @@ from pathlib import Path
 from proxy.addresses import Address, TcpAddress, parse_address
 from proxy.admission import Allowlist
 from proxy.authentication import SourceTls
-from proxy.config import Config, ConfigError, RouteTable, load_config
+from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, load_config
 from proxy.identity import Roster, RosterEntry
-from proxy.material import load_material
+from proxy.material import load_material, material_files
 from proxy.openssl import Context, TlsMaterial, TlsSettingsError, client_context, server_context
 from proxy.policy import Policy
 
@@ -21,6 +21,9 @@ class Route:
 
     Attributes:
         replica_context: None for a plaintext replica leg.
+        enforce: False in observe mode.
+        load_balancers: those whose connections begin with a PROXY header; None if there are none.
+        send_proxy_protocol: None to tell the source nothing.
         source_tls: None for a plaintext source leg.
         materials: what each TLS leg (`replica`, `source`) was made from, for the expiry metrics.
     """
@@ -30,6 +33,9 @@ class Route:
     allowlist: Allowlist
     roster: Roster
     policy: Policy
+    enforce: bool
+    load_balancers: Allowlist | None
+    send_proxy_protocol: ProxyProtocolVersion | None
     replica_context: Context | None
     source: Address
     source_tls: SourceTls | None
@@ -38,10 +44,19 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Every route, and the settings that they share."""
+    """Every route, and the settings that they share.
+
+    Attributes:
+        files: every file and folder that it was made from; if one changes, so may the site.
+    """
 
     config: Config
     routes: tuple[Route, ...]
+    files: tuple[Path, ...]
+
+    def route(self, name: str) -> Route | None:
+        """The route of that name."""
+        return next((route for route in self.routes if route.name == name), None)
 
 
 def load_site(path: Path) -> Site:
@@ -51,7 +66,11 @@ def load_site(path: Path) -> Site:
         ConfigError: anything in it cannot be used.
     """
     config = load_config(path)
-    return Site(config, tuple(_build_route(table, path) for table in config.route))
+    files = [path]
+    for table in config.route:
+        for tls in (table.replica_tls, table.source.tls):
+            files.extend(material_files(tls, path.parent) if tls is not None else ())
+    return Site(config, tuple(_build_route(table, path) for table in config.route), tuple(files))
 
 
 def _build_route(table: RouteTable, path: Path) -> Route:
@@ -83,10 +102,14 @@ def _build_route(table: RouteTable, path: Path) -> Route:
                 identity=replica.identity,
                 accounts=frozenset(replica.accounts),
                 server_ids=frozenset(replica.server_ids),
+                addresses=None if replica.addresses is None else Allowlist(replica.addresses),
             )
             for replica in table.replica
         ),
         policy=Policy(table.policy),
+        enforce=table.enforce,
+        load_balancers=Allowlist(table.proxy_protocol_from) if table.proxy_protocol_from else None,
+        send_proxy_protocol=table.source.send_proxy_protocol,
         replica_context=replica_context,
         source=source,
         source_tls=source_tls,

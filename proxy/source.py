@@ -36,8 +36,16 @@ class GreetingSource:
     payload: bytes
 
 
-async def connect_source(peer: AdmittedPeer, address: Address, *, timeout_seconds: float) -> GreetingSource:
+async def connect_source(
+    peer: AdmittedPeer, address: Address, *, timeout_seconds: float, preamble: bytes = b""
+) -> GreetingSource:
     """Dials the source for `peer` and waits for its greeting. The caller closes the leg.
+
+    Args:
+        peer: the proof of the stage before.
+        address: of the source.
+        timeout_seconds: for all of it.
+        preamble: what the source is sent first: a PROXY header, or nothing.
 
     Raises:
         SessionRefused: the source is down, silent, speaks something else, or turns us away with an ERR, whose
@@ -47,6 +55,7 @@ async def connect_source(peer: AdmittedPeer, address: Address, *, timeout_second
         with trio.fail_after(timeout_seconds):
             leg = Leg(await _dial(address), "source")
             try:
+                await leg.send_all(preamble)
                 return await _read_greeting(peer, PacketStream(leg, peer=Sender.SOURCE))
             except BaseException:
                 leg.close()

@@ -78,6 +78,11 @@ class StreamTracker:
         """
         return self._boundary
 
+    @property
+    def is_between_packets(self) -> bool:
+        """Whether the last piece ended where a packet does."""
+        return not (self._skip or self._carried or self._continues)
+
     def advance(self, data: Payload) -> None:
         """Take the next piece."""
         carried = len(self._carried)

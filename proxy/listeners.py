@@ -1,0 +1,145 @@
+"""The routes' listening sockets: opened before a configuration comes into force, kept across reloads that keep them."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+import trio
+
+from proxy.addresses import TcpAddress
+from proxy.logs import log_event
+from proxy.outcomes import ListenError
+from proxy.site import Route
+
+# A burst of replicas that reconnect together must not meet a full queue; the kernel caps it at net.core.somaxconn.
+_BACKLOG = 4096
+# Out of file descriptors: give sessions time to end instead of spinning.
+_ACCEPT_PAUSE_SECONDS = 0.1
+_OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+ServeOne = Callable[[socket.socket, Route], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class _Listener:
+    address: TcpAddress
+    sock: socket.socket
+    route: str
+    scope: trio.CancelScope
+
+
+class Listeners:
+    """One listening socket for each route, by address."""
+
+    def __init__(self, current_route: Callable[[str], Route | None]) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            current_route: a route by its name, as the configuration in force has it.
+        """
+        self._current_route = current_route
+        self._open: dict[TcpAddress, _Listener] = {}
+        self._serving: tuple[trio.Nursery, trio.Nursery, ServeOne] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is listened on."""
+        return bool(self._open)
+
+    def addresses(self) -> dict[str, str]:
+        """Where each route listens in fact, for the log."""
+        return {f"route_{one.route}": str(TcpAddress(*one.sock.getsockname()[:2])) for one in self._open.values()}
+
+    def prepare(self, routes: Iterable[Route]) -> dict[TcpAddress, _Listener]:
+        """Opens what these routes need and is not open; nothing is accepted there before `commit` or `serve`.
+
+        Raises:
+            ListenError: an address is taken, or not ours; what was opened here is closed again.
+        """
+        prepared: dict[TcpAddress, _Listener] = {}
+        opened: list[socket.socket] = []
+        try:
+            for route in routes:
+                kept = self._open.get(route.listen)
+                if kept is None:
+                    opened.append(_listen(route))
+                    kept = _Listener(route.listen, opened[-1], route.name, trio.CancelScope())
+                prepared[route.listen] = _Listener(route.listen, kept.sock, route.name, kept.scope)
+        except ListenError:
+            for sock in opened:
+                sock.close()
+            raise
+        return prepared
+
+    def serve(
+        self,
+        prepared: dict[TcpAddress, _Listener],
+        acceptors: trio.Nursery,
+        sessions: trio.Nursery,
+        serve_one: ServeOne,
+    ) -> None:
+        """Begins to accept: acceptors run in one nursery, sessions in the other."""
+        self._serving = (acceptors, sessions, serve_one)
+        self.commit(prepared)
+
+    def commit(self, prepared: dict[TcpAddress, _Listener]) -> None:
+        """Puts prepared listeners into force, and closes those that they leave out."""
+        if self._serving is None:
+            return
+        acceptors, sessions, serve_one = self._serving
+        for address in self._open.keys() - prepared.keys():
+            self._open[address].scope.cancel()
+            self._open[address].sock.close()
+        new = prepared.keys() - self._open.keys()
+        self._open = dict(prepared)
+        for address in new:
+            acceptors.start_soon(self._accept, address, sessions, serve_one)
+
+    def close(self) -> None:
+        """Closes every one."""
+        for listener in self._open.values():
+            listener.scope.cancel()
+            listener.sock.close()
+        self._open.clear()
+
+    async def _accept(self, address: TcpAddress, sessions: trio.Nursery, serve_one: ServeOne) -> None:
+        listener = self._open[address].sock
+        with self._open[address].scope:
+            while True:
+                await trio.lowlevel.wait_readable(listener)
+                try:
+                    sock, _ = listener.accept()
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    # The others (accept(2), "Error handling") are about the one connection that was to be accepted.
+                    if error.errno in _OUT_OF_RESOURCES:
+                        log_event(logging.ERROR, "accept_failed", listen=str(address), detail=str(error))
+                        await trio.sleep(_ACCEPT_PAUSE_SECONDS)
+                    continue
+                route = self._current_route(self._open[address].route)
+                if route is None:
+                    sock.close()
+                    continue
+                sessions.start_soon(serve_one, sock, route)
+
+
+def _listen(route: Route) -> socket.socket:
+    try:
+        [(family, _, _, _, address), *_] = socket.getaddrinfo(
+            route.listen.host, route.listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(address)
+    except OSError as error:
+        raise ListenError(f"route {route.name!r}: cannot listen on {route.listen}: {error}") from error
+    listener.listen(_BACKLOG)
+    listener.setblocking(False)
+    return listener
