@@ -193,11 +193,13 @@ def _judge_route(route: RouteTable) -> None:
         )
     for network in route.allow:
         try:
-            ipaddress.ip_network(network)
+            parsed = ipaddress.ip_network(network)
         except ValueError as error:
             raise _KeyFault(
                 f"{where}: allow", f"{error}; write a network such as 10.20.0.0/16 or one address"
             ) from error
+        if isinstance(parsed, ipaddress.IPv6Network) and parsed.network_address.ipv4_mapped is not None:
+            raise _KeyFault(f"{where}: allow", f"{network}: write an IPv4 network as such, without ::ffff:")
     _judge_tls(where, route)
     _judge_roster(where, route)
 

@@ -90,4 +90,4 @@ def certificate_names(leaf: x509.Certificate | None) -> tuple[str, ...]:
 
 def _same(wanted: str, name: str) -> bool:
     # DNS names compare without case (RFC 4343); a URI's path does not.
-    return wanted == name if "://" in wanted else wanted.lower() == name.lower()
+    return wanted == name if ":" in wanted else wanted.lower() == name.lower()

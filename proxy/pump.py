@@ -1,8 +1,8 @@
 """One direction of a session: bytes from one leg to the other, with no work per byte.
 
 A pump owns a buffer only from the moment bytes arrive until they have left, so an idle session holds none, and a slow
-sink holds one: that is the bound on its memory. It reads, sends, and waits only when the kernel says so; after each
-full buffer it lets the other sessions have their turn.
+sink holds one: that is the bound on its memory. It reads, sends, and waits only when the kernel says so; after some
+full buffers it lets the other sessions have their turn.
 """
 
 from __future__ import annotations
@@ -16,6 +16,11 @@ from proxy.legs import Leg
 
 # Sixteen TLS records: one receive and one send for each 256 KiB of a bulk stream.
 BUFFER_BYTES = 256 * 1024
+# What one session may move before the others have their turn: about two milliseconds of encryption. A turn of the event
+# loop costs as much as a tenth of a buffer.
+_TURN_BYTES = 2 * 1024 * 1024
+# Less than this is alone, mostly, and asking for more before waiting costs a small round trip what it cannot spare.
+_SMALL_BYTES = 16 * 1024
 # Buffers kept for reuse; more are made while more sessions are moving bytes in the same instant.
 _KEPT_BUFFERS = 16
 
@@ -83,22 +88,30 @@ class Pump:
         """
         with self._scope:
             while not self._is_pausing:
-                view = _pool.take()
-                try:
-                    received = self._origin.try_receive(view)
-                    if received > 0:
-                        await self._send(view[:received])
-                finally:
-                    _pool.give_back(view)
+                received = await self._take_turn()
                 if received == 0:
                     return PumpEnd.END_OF_STREAM
                 self._is_waiting = True
-                if received == BUFFER_BYTES:
+                if received >= _SMALL_BYTES:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._origin.wait(received)
                 self._is_waiting = False
         return PumpEnd.PAUSED
+
+    async def _take_turn(self) -> int:
+        """Moves bytes while they keep coming; returns what the last receive did."""
+        left = _TURN_BYTES
+        view = _pool.take()
+        try:
+            while (received := self._origin.try_receive(view)) > 0:
+                await self._send(view[:received])
+                left -= received
+                if received < _SMALL_BYTES or left <= 0 or self._is_pausing:
+                    break
+            return received
+        finally:
+            _pool.give_back(view)
 
     async def _send(self, piece: memoryview) -> None:
         if self._admit is not None:
