@@ -61,6 +61,8 @@ def parse_address(text: str) -> Address:
         raise ValueError(f"{text!r}: an IPv6 address needs brackets, as in [2001:db8::1]:3306")
     if not separator or not host or not port_text.isascii() or not port_text.isdigit() or int(port_text) > 65535:
         raise ValueError(f"{text!r}: expected host:port, as in db1.example:3306, or unix:/path/to/socket")
+    if ":" not in host and any(not 0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+        raise ValueError(f"{text!r}: {host!r} is no host name")
     return TcpAddress(host, int(port_text))
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import socket
 import stat
 from http import HTTPStatus
 from pathlib import Path
@@ -13,6 +15,7 @@ import h11
 import trio
 
 from proxy.addresses import UnixAddress, parse_address
+from proxy.logs import log_defect
 from proxy.metrics import Metrics
 from proxy.sessions import SessionRegistry
 
@@ -55,6 +58,8 @@ class AdminEndpoint:
                     connection.start_next_cycle()
         except (trio.TooSlowError, trio.BrokenResourceError, trio.ClosedResourceError, h11.ProtocolError):
             return
+        except Exception as error:  # noqa: BLE001 - whoever asks for metrics must not be able to end the sessions
+            log_defect(error, endpoint="admin")
 
     async def _serve_request(self, stream: trio.abc.Stream, connection: h11.Connection) -> bool:
         try:
@@ -65,7 +70,7 @@ class AdminEndpoint:
         if request is None:
             return False
         status, body, content_type = self._answer(request)
-        await _respond(stream, connection, status, body if request.method != b"HEAD" else b"", content_type)
+        await _respond(stream, connection, status, body, content_type, is_head=request.method == b"HEAD")
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     def _answer(self, request: h11.Request) -> tuple[HTTPStatus, bytes, str]:  # noqa: PLR0911 - one a path
@@ -107,16 +112,27 @@ async def open_admin_listeners(address_text: str) -> list[trio.SocketListener]:
     mask = os.umask(0o117)
     try:
         await sock.bind(address.path)
+        sock.listen()
+    except OSError:
+        sock.close()
+        raise
     finally:
         os.umask(mask)
-    sock.listen()
     return [trio.SocketListener(sock)]
 
 
 def _remove_stale_socket(path: Path) -> None:
-    # Left behind by a process that was killed. Anything that is no socket stays, and bind says so.
-    if path.exists() and stat.S_ISSOCK(path.stat().st_mode):
-        path.unlink()
+    """Removes what a process that was killed has left; a socket that somebody answers on stays, and so does a file."""
+    if not path.exists() or not stat.S_ISSOCK(path.stat().st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            path.unlink()
+            return
+    raise FileExistsError(errno.EADDRINUSE, "already in use by another process", str(path))
 
 
 async def _next_request(stream: trio.abc.Stream, connection: h11.Connection) -> h11.Request | None:
@@ -134,17 +150,18 @@ async def _next_request(stream: trio.abc.Stream, connection: h11.Connection) -> 
 
 
 async def _respond(
-    stream: trio.abc.Stream, connection: h11.Connection, status: HTTPStatus, body: bytes, content_type: str
+    stream: trio.abc.Stream,
+    connection: h11.Connection,
+    status: HTTPStatus,
+    body: bytes,
+    content_type: str,
+    *,
+    is_head: bool = False,
 ) -> None:
-    headers = [
-        ("content-type", content_type),
-        ("content-length", str(len(body))),
-        ("cache-control", "no-store"),
-    ]
+    headers = [("content-type", content_type), ("content-length", str(len(body))), ("cache-control", "no-store")]
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        headers.append(("allow", "GET, HEAD"))
     response = h11.Response(status_code=status.value, headers=headers, reason=status.phrase.encode())
-    pieces = [
-        connection.send(response),
-        connection.send(h11.Data(data=body)),
-        connection.send(h11.EndOfMessage()),
-    ]
+    content = h11.Data(data=b"" if is_head else body)
+    pieces = [connection.send(event) for event in (response, content, h11.EndOfMessage())]
     await stream.send_all(b"".join(piece for piece in pieces if piece))

@@ -150,7 +150,7 @@ class _Exchange:
             SessionRefused: the source says ERR, which the replica then has, or the exchange cannot be bridged.
         """
         if self._plugin == SHA256_PASSWORD:
-            login = with_auth_response(login, await self._carried_over(response))
+            login = self._with_response(login, await self._carried_over(response))
         await self._source.send(login)
         while True:
             payload = await self._source.receive()
@@ -167,16 +167,24 @@ class _Exchange:
                     Reason.AUTHENTICATION_REJECTED,
                     f"the source answers error {reply.code}: {reply.message.decode(errors='replace')}",
                 )
-            if isinstance(reply, AuthSwitchRequest):
-                self._plugin, self._nonce = reply.plugin, reply.nonce
-            elif isinstance(reply, AuthNextFactor):
+            if isinstance(reply, AuthSwitchRequest | AuthNextFactor):
                 self._plugin, self._nonce = reply.plugin, reply.data.removesuffix(b"\x00")
+                self._held_password = None
             elif self._is_fast_path(reply):
                 continue
             response = await self._replica.receive()
             if self._is_request_for_password(reply):
                 response = await self._carried_over(response)
             await self._source.send(response)
+
+    def _with_response(self, login: bytes, response: bytes) -> bytes:
+        try:
+            return with_auth_response(login, response)
+        except ValueError as error:
+            reason = NotBridgeable(
+                "the replica's login has no room for the password (it lacks CLIENT_SECURE_CONNECTION)"
+            )
+            raise _not_bridgeable(reason) from error
 
     def _is_fast_path(self, reply: AuthReply) -> bool:
         return (

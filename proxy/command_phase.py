@@ -126,6 +126,10 @@ async def _relay_until_dump(
             return command
         if isinstance(command, OtherCommand) and command.command is Command.COM_QUIT:
             return None
+        if isinstance(command, OtherCommand) and command.command is Command.COM_CLONE:
+            # From here on it is the clone plugin's own conversation, and a large one (Phase.CLONE).
+            await Pump(replica, source, count=observer.sent_to_source).run()
+            return None
 
 
 async def _answer(replica: Leg, command: Packet, answer: ErrPacket) -> None:

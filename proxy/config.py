@@ -264,9 +264,11 @@ def _judge_roster(where: str, route: RouteTable) -> None:
 def _judge_networks(key: str, networks: tuple[str, ...]) -> None:
     for network in networks:
         try:
-            ipaddress.ip_network(network)
+            parsed = ipaddress.ip_network(network)
         except ValueError as error:
             raise _KeyFault(key, f"{error}; write a network such as 10.20.0.0/16 or one address") from error
+        if isinstance(parsed, ipaddress.IPv6Network) and parsed.network_address.ipv4_mapped is not None:
+            raise _KeyFault(key, f"{network}: write an IPv4 network as such, without ::ffff:")
 
 
 def _judge_identity(key: str, identity: str | None) -> None:

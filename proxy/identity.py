@@ -36,7 +36,7 @@ class RosterEntry:
         """Whether a name of a certificate is this line's: exactly, or under its one leading wildcard label."""
         if self.identity is None:
             return False
-        if "://" in self.identity:
+        if ":" in self.identity:
             return self.identity == name
         wanted, given = self.identity.lower(), name.lower()
         if wanted.startswith("*."):

@@ -177,8 +177,13 @@ class Metrics:
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
         """The registry as a scraper wants it: body and content type."""
-        encoder, content_type = choose_encoder(accept)
-        return encoder(self.registry), content_type
+        try:
+            encoder, content_type = choose_encoder(accept)
+            return encoder(self.registry), content_type
+        except (TypeError, ValueError):
+            # A version in the header that the library cannot read. Any scraper reads the plain format.
+            encoder, content_type = choose_encoder("")
+            return encoder(self.registry), content_type
 
 
 _KNOWN_REFUSALS = (

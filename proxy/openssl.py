@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,11 +52,16 @@ _lib: Any = getattr(SSL, "_lib")  # noqa: B009 - private, and so not in the pack
 _ffi: Any = getattr(SSL, "_ffi")  # noqa: B009
 
 
+# Neither an operator of OpenSSL's cipher and group strings nor a separator of theirs.
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]+")
+
+
 def _require_binding() -> None:
     wanted = (
         "SSL_read",
         "SSL_write",
         "SSL_get_error",
+        "SSL_CTX_clear_mode",
         "SSL_CTX_set1_curves_list",
         "SSL_get_verify_result",
         "SSL_get0_param",
@@ -153,6 +159,15 @@ class Negotiated:
         return min((certificate.not_valid_after_utc for certificate in self.peer_chain), default=None)
 
 
+def require_verifiable(server_name: str) -> None:
+    """Tries a name that a source's certificate is to have, so that the first replica need not find out.
+
+    Raises:
+        TlsSettingsError: no certificate can have it.
+    """
+    TlsEngine(SSL.Connection(SSL.Context(SSL.TLS_CLIENT_METHOD), None))._expect_name(server_name)
+
+
 def linked_openssl() -> str:
     """The version of the OpenSSL that runs here, such as `OpenSSL 4.0.3 29 Sep 2026`."""
     return SSL.OpenSSL_version(SSL.OPENSSL_VERSION).decode()
@@ -192,6 +207,8 @@ def _context(method: int, material: TlsMaterial) -> SSL.Context:
     )
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
     context.set_mode(_MODE_NO_AUTO_CHAIN | _MODE_RELEASE_BUFFERS)
+    # pyOpenSSL sets it. Without it one SSL_write makes all the records of a buffer, and Python is asked once.
+    _lib.SSL_CTX_clear_mode(context._context, _lib.SSL_MODE_ENABLE_PARTIAL_WRITE)
     _set_algorithms(context, material)
     if material.certificate is not None and material.key is not None:
         try:
@@ -199,7 +216,7 @@ def _context(method: int, material: TlsMaterial) -> SSL.Context:
             context.use_privatekey(material.key)  # type: ignore[arg-type]
             context.check_privatekey()
         except (SSL.Error, TypeError) as error:
-            raise TlsSettingsError(f"the key does not belong to the certificate ({_words(error)})") from error
+            raise TlsSettingsError(f"certificate and key: OpenSSL does not take them: {_words(error)}") from error
         for issuer in material.chain:
             context.add_extra_chain_cert(issuer)
     store = context.get_cert_store()
@@ -242,35 +259,43 @@ def _fill_store(store: crypto.X509Store, material: TlsMaterial) -> None:
 
 
 def _set_algorithms(context: SSL.Context, material: TlsMaterial) -> None:
-    # OpenSSL drops names it does not know from a cipher list without a word, so each is tried alone first.
+    # OpenSSL takes expressions (ALL, ECDHE+AESGCM) and drops names that it does not know from a list without a word. An
+    # allowlist says what it says: each entry is tried alone first, and must come to the one algorithm of that name.
     for cipher in material.ciphers:
-        _set_or_explain(
-            context.set_cipher_list, cipher, f"ciphers: {cipher!r} is not a TLS 1.2 cipher that OpenSSL knows"
-        )
+        if _ciphers_meant_by(cipher) != [cipher]:
+            raise TlsSettingsError(f"ciphers: {cipher!r} is not a TLS 1.2 cipher that OpenSSL knows")
     for suite in material.ciphersuites:
-        _set_or_explain(
-            context.set_tls13_ciphersuites,
-            suite,
-            f"ciphersuites: {suite!r} is not a TLS 1.3 ciphersuite that OpenSSL knows",
-        )
+        if not _is_ciphersuite(suite):
+            raise TlsSettingsError(f"ciphersuites: {suite!r} is not a TLS 1.3 ciphersuite that OpenSSL knows")
     if material.ciphers:
         context.set_cipher_list(":".join(material.ciphers).encode())
     context.set_tls13_ciphersuites(":".join(material.ciphersuites).encode())
     for groups in (*((group,) for group in material.groups), material.groups):
-        # `?name` would be ignored when unknown; an allowlist must not shrink unseen.
         name = ":".join(groups)
-        if "?" in name or _lib.SSL_CTX_set1_curves_list(context._context, name.encode()) != 1:
+        is_plain = all(_PLAIN_NAME.fullmatch(group) and group.upper() != "DEFAULT" for group in groups)
+        if not is_plain or _lib.SSL_CTX_set1_curves_list(context._context, name.encode()) != 1:
             _lib.ERR_clear_error()
             raise TlsSettingsError(f"groups: {name!r} is not a key exchange group that OpenSSL knows")
 
 
-def _set_or_explain(setter: object, name: str, explanation: str) -> None:
-    if not callable(setter) or ":" in name or not name.isascii():
-        raise TlsSettingsError(explanation)
+def _ciphers_meant_by(name: str) -> list[str]:
+    scratch = SSL.Context(SSL.TLS_SERVER_METHOD)
     try:
-        setter(name.encode())
-    except SSL.Error as error:
-        raise TlsSettingsError(explanation) from error
+        scratch.set_cipher_list(name.encode())
+    except SSL.Error:
+        return []
+    # The suites of TLS 1.3 are always among them.
+    return [cipher for cipher in SSL.Connection(scratch, None).get_cipher_list() if not cipher.startswith("TLS_")]
+
+
+def _is_ciphersuite(name: str) -> bool:
+    if not _PLAIN_NAME.fullmatch(name):
+        return False
+    try:
+        SSL.Context(SSL.TLS_SERVER_METHOD).set_tls13_ciphersuites(name.encode())
+    except SSL.Error:
+        return False
+    return True
 
 
 class TlsEngine:
@@ -303,20 +328,27 @@ class TlsEngine:
         connection = SSL.Connection(context, sock)
         connection.set_connect_state()
         engine = cls(connection)
-        parameters = _lib.SSL_get0_param(engine._ssl)
+        engine._expect_name(server_name)
+        return engine
+
+    def _expect_name(self, server_name: str) -> None:
+        parameters = _lib.SSL_get0_param(self._ssl)
         # X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS | X509_CHECK_FLAG_NEVER_CHECK_SUBJECT (X509_check_host(3)).
         _lib.X509_VERIFY_PARAM_set_hostflags(parameters, 0x4 | 0x20)
         try:
             packed = ipaddress.ip_address(server_name).packed
         except ValueError:
-            name = server_name.rstrip(".").encode("idna" if not server_name.isascii() else "ascii")
-            connection.set_tlsext_host_name(name)
+            try:
+                name = server_name.rstrip(".").encode("ascii" if server_name.isascii() else "idna")
+            except UnicodeError as error:
+                raise TlsSettingsError(f"server_name: {server_name!r} is not a DNS name") from error
+            self._connection.set_tlsext_host_name(name)
             accepted = _lib.X509_VERIFY_PARAM_set1_host(parameters, name, len(name))
         else:
             accepted = _lib.X509_VERIFY_PARAM_set1_ip(parameters, packed, len(packed))
         if accepted != 1:
-            raise TlsSettingsError(f"server_name: {server_name!r} cannot be verified")
-        return engine
+            _lib.ERR_clear_error()
+            raise TlsSettingsError(f"server_name: {server_name!r} is not a name that a certificate could have")
 
     def shake_hands(self) -> Want | None:
         """Takes the handshake as far as it goes; None when it is complete.
@@ -345,40 +377,39 @@ class TlsEngine:
             TlsFailed: the stream broke, or ended without a close_notify.
         """
         size = len(view)
-        buffer = _ffi.from_buffer(view)
         total = 0
-        while total < size:
-            count = _lib.SSL_read(self._ssl, buffer + total, size - total)
-            if count <= 0:
-                return self._stopped(total, count)
-            total += count
-            self.records_read += 1
-            # A record shorter than the largest is the sender's last for now, mostly; asking again costs a call.
-            if count < RECORD_BYTES or size - total < RECORD_BYTES:
-                break
-        return total
+        count: int = 0
+        # Released before anything is raised: a traceback that kept it alive, with the export it holds on `view`, would
+        # crash the garbage collector of CPython 3.11 if the exception were part of a cycle.
+        with _ffi.from_buffer(view) as buffer:
+            while total < size:
+                count = _lib.SSL_read(self._ssl, buffer + total, size - total)
+                if count <= 0:
+                    break
+                total += count
+                self.records_read += 1
+                # A record shorter than the largest is the sender's last for now, mostly; asking again costs a call.
+                if count < RECORD_BYTES or size - total < RECORD_BYTES:
+                    return total
+        return self._stopped(total, count)
 
     def write(self, view: memoryview) -> int:
-        """Encrypts and sends what fits.
+        """Encrypts and sends all of `view`, as many records as it takes.
 
-        After `Want.WRITE` the next call must begin with the same bytes (SSL_write(3)).
+        After `Want.WRITE` some of them may have left; the next call must be with the same bytes (SSL_write(3)).
 
         Returns:
-            How many bytes left, at least one; `Want.WRITE` or `Want.READ` if none could.
+            How many bytes left: all; `Want.WRITE` or `Want.READ` if not all could.
 
         Raises:
             TlsFailed: the stream is broken.
         """
-        size = len(view)
-        buffer = _ffi.from_buffer(view)
-        total = 0
-        while total < size:
-            count = _lib.SSL_write(self._ssl, buffer + total, min(RECORD_BYTES, size - total))
-            if count <= 0:
-                return self._stopped(total, count)
-            total += count
-            self.records_written += 1
-        return total
+        with _ffi.from_buffer(view) as buffer:
+            count = _lib.SSL_write(self._ssl, buffer, len(view))
+        if count <= 0:
+            return self._complaint(count)
+        self.records_written += -(-count // RECORD_BYTES)
+        return int(count)
 
     def say_goodbye(self) -> None:
         """Sends close_notify if it fits; never waits for the peer's."""

@@ -1,8 +1,8 @@
 """One direction of a session: bytes from one leg to the other, with no work per byte.
 
 A pump owns a buffer only from the moment bytes arrive until they have left, so an idle session holds none, and a slow
-sink holds one: that is the bound on its memory. It reads, sends, and waits only when the kernel says so; after each
-full buffer it lets the other sessions have their turn.
+sink holds one: that is the bound on its memory. It reads, sends, and waits only when the kernel says so; after some
+full buffers it lets the other sessions have their turn.
 """
 
 from __future__ import annotations
@@ -17,6 +17,11 @@ from wire.stream import StreamTracker
 
 # Sixteen TLS records: one receive and one send for each 256 KiB of a bulk stream.
 BUFFER_BYTES = 256 * 1024
+# What one session may move before the others have their turn: about two milliseconds of encryption. A turn of the event
+# loop costs as much as a tenth of a buffer.
+_TURN_BYTES = 2 * 1024 * 1024
+# Less than this is alone, mostly, and asking for more before waiting costs a small round trip what it cannot spare.
+_SMALL_BYTES = 16 * 1024
 # Buffers kept for reuse; more are made while more sessions are moving bytes in the same instant.
 _KEPT_BUFFERS = 16
 
@@ -72,11 +77,12 @@ class Pump:
         self._scope = trio.CancelScope()
         self._is_waiting = False
         self._is_pausing = False
+        self._is_cut = False
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing that was read is still to be sent, and no packet is half-way through."""
-        return self._is_waiting and (self._tracker is None or self._tracker.is_between_packets)
+        return self._is_waiting and self._is_between_packets
 
     def pause(self) -> None:
         """Makes `run` return at the end of the packet that is half-way through; at once if none is."""
@@ -91,31 +97,44 @@ class Pump:
             LegClosed: either leg broke.
         """
         with self._scope:
-            while not (self._is_pausing and (self._tracker is None or self._tracker.is_between_packets)):
-                view = _pool.take()
-                try:
-                    received = self._origin.try_receive(view)
-                    if received > 0 and await self._send(view[:received]):
-                        break
-                finally:
-                    _pool.give_back(view)
+            while not (self._is_pausing and self._is_between_packets):
+                received = await self._take_turn()
+                if self._is_cut:
+                    break
                 if received == 0:
                     return PumpEnd.END_OF_STREAM
                 self._is_waiting = True
-                if received == BUFFER_BYTES:
+                if received >= _SMALL_BYTES:
                     await trio.lowlevel.checkpoint()
                 else:
                     await self._origin.wait(received)
                 self._is_waiting = False
         return PumpEnd.PAUSED
 
-    async def _send(self, piece: memoryview) -> bool:
-        """Sends a piece; says whether it was cut at a packet's end because the pump is to pause."""
-        is_last = False
+    @property
+    def _is_between_packets(self) -> bool:
+        return self._tracker is None or self._tracker.is_between_packets
+
+    async def _take_turn(self) -> int:
+        """Moves bytes while they keep coming; returns what the last receive did."""
+        left = _TURN_BYTES
+        view = _pool.take()
+        try:
+            while (received := self._origin.try_receive(view)) > 0:
+                await self._send(view[:received])
+                left -= received
+                if received < _SMALL_BYTES or left <= 0 or self._is_pausing:
+                    break
+            return received
+        finally:
+            _pool.give_back(view)
+
+    async def _send(self, piece: memoryview) -> None:
         if self._tracker is not None:
             self._tracker.advance(piece)
             if self._is_pausing and self._tracker.boundary is not None:
-                piece, is_last = piece[: self._tracker.boundary[0]], True
+                # What follows is not sent: the replica asks for it again.
+                piece, self._is_cut = piece[: self._tracker.boundary[0]], True
         if self._admit is not None:
             piece = self._admit(piece)
         size = len(piece)
@@ -126,4 +145,3 @@ class Pump:
             else:
                 piece = piece[sent:]
         self._count(size)
-        return is_last

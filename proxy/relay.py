@@ -16,8 +16,9 @@ from proxy.command_phase import StartedDump
 from proxy.legs import Leg
 from proxy.outcomes import Ending, LegClosed
 from proxy.pump import Pump, PumpEnd
+from wire.binlog import SEMI_SYNC_MAGIC
 from wire.errors import WireError
-from wire.framing import PacketDecoder, encode_packet
+from wire.framing import HEADER_BYTES, PacketDecoder, encode_packet
 from wire.phases import Message, Phase, Sender, classify
 from wire.stream import StreamTracker
 
@@ -148,6 +149,9 @@ class _AcknowledgementGuard:
         Raises:
             WireError: something else than an acknowledgement or COM_QUIT came.
         """
+        if not len(self._decoder) and _is_one_acknowledgement(piece):
+            self._note()
+            return piece
         self._decoder.feed(piece)
         admitted = []
         while (packet := self._decoder.next_packet()) is not None:
@@ -155,3 +159,13 @@ class _AcknowledgementGuard:
                 self._note()
             admitted.append(encode_packet(packet.payload, packet.sequence_id))
         return memoryview(b"".join(admitted))
+
+
+def _is_one_acknowledgement(piece: memoryview) -> bool:
+    # As it comes on nearly every commit: one packet, whole, nothing behind it.
+    size = len(piece) - HEADER_BYTES
+    return (
+        9 < size <= _ACK_LIMIT_BYTES
+        and piece[HEADER_BYTES] == SEMI_SYNC_MAGIC
+        and (piece[0] | piece[1] << 8 | piece[2] << 16) == size
+    )

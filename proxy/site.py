@@ -11,7 +11,14 @@ from proxy.authentication import SourceTls
 from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, load_config
 from proxy.identity import Roster, RosterEntry
 from proxy.material import load_material, material_files
-from proxy.openssl import Context, TlsMaterial, TlsSettingsError, client_context, server_context
+from proxy.openssl import (
+    Context,
+    TlsMaterial,
+    TlsSettingsError,
+    client_context,
+    require_verifiable,
+    server_context,
+)
 from proxy.policy import Policy
 
 
@@ -89,6 +96,7 @@ def _build_route(table: RouteTable, path: Path) -> Route:
         if table.source.tls is not None:
             materials["source"] = load_material(table.source.tls, folder)
             name = table.source.tls.server_name or (source.host if isinstance(source, TcpAddress) else "")
+            require_verifiable(name)
             source_tls = SourceTls(client_context(materials["source"]), name)
     except (ConfigError, TlsSettingsError) as error:
         raise ConfigError(f"{path}: route {table.name!r}: {error}") from error

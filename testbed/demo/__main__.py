@@ -23,7 +23,7 @@ from rich.console import Console
 from testbed.capture import PacketCapture
 from testbed.demo.findings import inspect
 from testbed.demo.forward import Forwarder
-from testbed.demo.links import SCHEMA, TABLE, LinkState
+from testbed.demo.links import SCHEMA, TABLE, Link, LinkState
 from testbed.demo.load import Load
 from testbed.demo.stopping import EXIT_INTERRUPTED, Interrupted, Stopping
 from testbed.demo.topology import Topology, running_topology
@@ -38,7 +38,8 @@ from testbed.servers import Server
 
 EXIT_HELD, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 LONGEST_SECONDS = 7 * 86400
-CATCH_UP_SECONDS = 60
+CATCH_UP_SECONDS = 30
+CATCH_UP_POLL_SECONDS = 1
 # How long the plaintext on a replica's own loopback is captured, to see that the look at the packets finds it.
 CONTROL_SECONDS = 3
 REDRAW_SECONDS = 1
@@ -130,7 +131,7 @@ class Demo:
             Interrupted: as asked for.
         """
         with contextlib.ExitStack() as stack:
-            stack.enter_context(_emptied(self._folder))
+            stack.enter_context(emptied(self._folder))
             # iproute2 makes the hosts; a machine that has it uses its own.
             fetch(["mysql-9.7", "iproute2"], self._say)
             topology = stack.enter_context(running_topology(self._folder, self._say))
@@ -205,9 +206,7 @@ class Demo:
         """Compare while everything runs; then end the proxies, and look at the last packets."""
         deadline = time.monotonic() + CATCH_UP_SECONDS
         for link in topology.links:
-            # One that does not arrive shows by its rows.
-            with contextlib.suppress(TimeoutError, OSError, pymysql.err.MySQLError):
-                link.replica.catch_up_with(topology.source, timeout=max(1.0, deadline - time.monotonic()))
+            _wait_for(link, deadline)
         self._states = [link.state() for link in topology.links]
         rows, checksum = _table_of(topology.source)
         replicas = []
@@ -263,6 +262,18 @@ class Demo:
         self._console.print(text, soft_wrap=True, markup=False)
 
 
+def _wait_for(link: Link, deadline: float) -> None:
+    """Wait until a replica has caught up or cannot any more; the latter shows by its rows."""
+    with contextlib.suppress(OSError, LookupError, pymysql.err.MySQLError):
+        while time.monotonic() < deadline:
+            with contextlib.suppress(TimeoutError):
+                link.replica.catch_up_with(link.source, timeout=CATCH_UP_POLL_SECONDS)
+                return
+            status = link.replica.replica_status()
+            if "No" in {status.io_running, status.sql_running}:
+                return
+
+
 def _table_of(server: Server) -> tuple[int | None, int | None]:
     """The number of rows of the table and its checksum; None for what cannot be had."""
     try:
@@ -272,7 +283,7 @@ def _table_of(server: Server) -> tuple[int | None, int | None]:
 
 
 @contextlib.contextmanager
-def _emptied(folder: Path) -> Iterator[None]:
+def emptied(folder: Path) -> Iterator[None]:
     """The folder of a former run without what is in it, and for nobody else meanwhile.
 
     Raises:

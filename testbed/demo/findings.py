@@ -148,17 +148,19 @@ class _Records:
 def _resynchronised(run: bytes) -> _Records:
     """The records after the rest of one whose beginning is not there; none when they do not fill the run."""
     beginning = bytes([TLS_APPLICATION_DATA]) + TLS_VERSIONS[-1]
+    if beginning not in run:
+        return _Records(run, len(run) if _is_inside_a_record(run) else 0)
     place = run.find(beginning, 0, TLS_LONGEST + len(beginning))
     while place != -1:
         records = _Records(run, place)
         if records.end == len(run):
             return records
         place = run.find(beginning, place + 1, TLS_LONGEST + len(beginning))
-    return _Records(run, len(run)) if _is_middle_of_record(run) else _Records(run, 0)
+    return _Records(run, 0)
 
 
-def _is_middle_of_record(run: bytes) -> bool:
-    """Whether a short run without any record's beginning may be the inside of one.
+def _is_inside_a_record(run: bytes) -> bool:
+    """Whether a run without any record's beginning can be a part of one.
 
     Ciphertext is even noise: of any few dozen bytes about half have the highest bit set. MySQL's packets, made of
     text, small numbers and zeros, have few.

@@ -14,6 +14,12 @@ from testbed.servers import Server
 SCHEMA = "demo_shop"
 TABLE = f"{SCHEMA}.demo_orders"
 PASSWORD = "correct horse battery"
+# Whose certificate the source holds the account to, for those of its connections that replicate.
+REQUIRED_SUBJECT = """
+SELECT CONVERT(account.x509_subject USING utf8mb4)
+FROM performance_schema.threads AS thread JOIN mysql.user AS account
+  ON (account.user, account.host) = (thread.processlist_user, thread.processlist_host)
+WHERE account.user = %s AND thread.processlist_command LIKE 'Binlog Dump%%'"""
 
 
 class Deployment(enum.StrEnum):
@@ -58,6 +64,7 @@ class Link:
         tls: what the replica itself is told about TLS; None for plaintext to the proxy on its own host.
         sidecar: the proxy at one end of the leg that crosses the network.
         leg: which of that proxy's legs it is: `replica` or `source`.
+        source: the server at the end of it all.
     """
 
     name: str
@@ -70,6 +77,7 @@ class Link:
     tls: ReplicaTls | None
     sidecar: Sidecar
     leg: str
+    source: Server
 
     def start_replication(self) -> None:
         """Point the replica at the source and start; returns at once."""
@@ -103,7 +111,7 @@ class Link:
         return dataclasses.replace(state, **self._transport())
 
     def _transport(self) -> dict[str, Any]:
-        """The fields of a state that the proxy's `/sessions` has."""
+        """The fields of a state that the proxy's `/sessions` has, and whom the source's side sees."""
         try:
             sessions = self.sidecar.sessions()
         except OSError:
@@ -114,10 +122,17 @@ class Link:
         newest = max(mine, key=lambda row: int(row["session"]))
         shown = {field: newest.get(f"{self.leg}_tls_{field}", "") for field in ("version", "cipher", "group")}
         return {
-            # On its own source leg a proxy presents the certificate; mysqld holds the account to its subject.
-            "identity": newest.get("identity", "") if self.leg == "replica" else self.identity,
+            "identity": newest.get("identity", "") if self.leg == "replica" else self._required_identity(),
             "tls_version": shown["version"],
             "cipher": shown["cipher"],
             "group": shown["group"],
             "relayed": newest["bytes_to_replica"],
         }
+
+    def _required_identity(self) -> str:
+        """What mysqld knows about the holder of this link's connection, where mysqld itself ends the TLS."""
+        try:
+            subject = self.source.scalar(REQUIRED_SUBJECT, self.account)
+        except (OSError, pymysql.err.MySQLError):
+            return ""
+        return str(subject or "").removeprefix("/CN=")

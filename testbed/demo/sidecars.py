@@ -1,5 +1,6 @@
 """Binlock's own programs as the demonstration starts them: `binlock-certs` and `binlock-proxy`, beside this Python."""
 
+import contextlib
 import dataclasses
 import http.client
 import json
@@ -90,9 +91,11 @@ class Sidecar:
         self._program.wait_for_log('"event": "listening"')
         return self
 
-    def stop(self) -> int:
-        """Shut down in order; its exit status, also when it ended before."""
-        return self._program.terminate(STOP_SECONDS)
+    def stop(self) -> int | None:
+        """Shut down in order; its exit status, also when it ended before or had to be killed."""
+        with contextlib.suppress(ProgramError):  # killed: the status says so
+            self._program.terminate(STOP_SECONDS)
+        return self._program.exit_status
 
     def sessions(self) -> list[dict[str, Any]]:
         """What its `/sessions` shows.

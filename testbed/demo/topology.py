@@ -90,7 +90,7 @@ def running_topology(folder: Path, report: Report) -> Iterator[Topology]:
             )
             for server_id, name in enumerate(("direct", "sidecar", "tunnel"), start=2)
         }
-        report("servers: a MySQL 9.7 source and three replicas")
+        report("servers: a MySQL 9.7 source and three replicas; the very first time takes longer")
         stack.callback(_remove_data, folder / "servers")
         _start_servers([source, *replicas.values()], stack)
         _prepare_source(source, hosts["sidecar"])
@@ -100,7 +100,7 @@ def running_topology(folder: Path, report: Report) -> Iterator[Topology]:
         sidecars = (plan.beside_source(source), plan.beside_sidecar_replica(), plan.beside_tunnel_replica())
         for sidecar in sidecars:
             stack.enter_context(sidecar)
-        links = _links(hosts, replicas, authority, sidecars)
+        links = _links(hosts, source, replicas, authority, sidecars)
         yield Topology(network, hosts["source"], source, sidecars[0], sidecars, links)
 
 
@@ -221,7 +221,11 @@ def _roster_entry(name: str, server_id: int, has_identity: bool) -> str:
 
 
 def _links(
-    hosts: dict[str, Host], replicas: dict[str, Server], authority: Authority, sidecars: Sequence[Sidecar]
+    hosts: dict[str, Host],
+    source: Server,
+    replicas: dict[str, Server],
+    authority: Authority,
+    sidecars: Sequence[Sidecar],
 ) -> tuple[Link, ...]:
     beside_source, beside_sidecar_replica, _ = sidecars
     own = authority.issue("replica", "replica-direct.example")
@@ -245,6 +249,7 @@ def _links(
             tls=own_tls,
             sidecar=sidecar,
             leg=leg,
+            source=source,
         )
         for name, (deployment, connect_to, own_tls, sidecar, leg) in ways.items()
     )

@@ -65,7 +65,7 @@ class Evidence:
     needles: Sequence[str]
     control_needles: Sequence[str]
     defects: Sequence[str]
-    exit_statuses: Mapping[str, int]
+    exit_statuses: Mapping[str, int | None]
 
 
 def judge(evidence: Evidence) -> list[Check]:
@@ -196,7 +196,7 @@ def _control(evidence: Evidence) -> Check:
 
 
 def _proxies(evidence: Evidence) -> Check:
-    faults = [f"{name} ended with status {status}" for name, status in evidence.exit_statuses.items() if status]
+    faults = [f"{name} ended with status {status}" for name, status in evidence.exit_statuses.items() if status != 0]
     faults += [f"defect: {line[:300]}" for line in evidence.defects[:3]]
     detail = "; ".join(faults) or f"{len(evidence.exit_statuses)} proxies, no defect logged, stopped in order"
     return Check("the proxies had no defect", bool(evidence.exit_statuses) and not faults, detail)

@@ -62,7 +62,7 @@ class PeerGone(Exception):  # noqa: N818
     """The other side ended the connection, in whatever manner."""
 
 
-class WrongSequenceId(AssertionError):
+class WrongSequenceId(AssertionError):  # noqa: N818
     """The other side miscounted."""
 
 
@@ -168,6 +168,7 @@ class FakeSource:
         is_cached: whether caching_sha2_password has the account's hash in its cache.
         tls: the source offers TLS, and with `requires_tls` insists on it.
         conversation: what happens on a connection, if not `converse`.
+        hangs_up_on_nonsense: what it cannot read ends the connection and not the test.
         payloads: every payload that came, of all connections, in order.
     """
 
@@ -180,6 +181,7 @@ class FakeSource:
     tls: ssl.SSLContext | None = None
     capabilities: Capability = SOURCE_CAPABILITIES
     conversation: Conversation | None = None
+    hangs_up_on_nonsense: bool = False
     key: rsa.RSAPrivateKey = field(default_factory=source_key)
     stream: bytes = b""
     payloads: list[bytes] = field(default_factory=list)
@@ -187,7 +189,7 @@ class FakeSource:
     logins: list[HandshakeResponse41] = field(default_factory=list)
     seen_password: bytes | None = None
     failures: list[BaseException] = field(default_factory=list)
-    address: Address = TcpAddress("127.0.0.1", 0)
+    address: Address = field(default_factory=lambda: TcpAddress("127.0.0.1", 0))
     dumping: trio.Event = field(default_factory=trio.Event)
     finished: trio.Event = field(default_factory=trio.Event)
     connected: trio.Event = field(default_factory=trio.Event)
@@ -221,7 +223,8 @@ class FakeSource:
         except PeerGone:
             pass
         except Exception as error:  # noqa: BLE001 - raised again in `listening`
-            self.failures.append(error)
+            if not self.hangs_up_on_nonsense:
+                self.failures.append(error)
         finally:
             self.finished.set()
             await peer.close()
@@ -387,7 +390,7 @@ class FakeReplica:
                     continue
                 await self._answer_more_data(reply.data, nonce)
             elif isinstance(reply, OldAuthSwitchRequest):
-                raise AssertionError("an old authentication switch")
+                raise AssertionError("an old authentication switch")  # noqa: TRY004
 
     def _first_response(self, plugin: bytes, nonce: bytes) -> bytes:
         if plugin != SHA256_PASSWORD:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -26,8 +27,8 @@ def lasting(*, begin: timedelta = -_HOUR, end: timedelta = 24 * _HOUR) -> Validi
     return Validity(now + begin, now + end)
 
 
-EXPIRED = {"begin": -48 * _HOUR, "end": -_HOUR}
-NOT_YET = {"begin": _HOUR, "end": 2 * _HOUR}
+EXPIRED: dict[str, Any] = {"begin": -48 * _HOUR, "end": -_HOUR}
+NOT_YET: dict[str, Any] = {"begin": _HOUR, "end": 2 * _HOUR}
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class TestAuthority:
         self.file = self.folder / "ca.crt"
         self.file.write_bytes(self.certificate.public_bytes(Encoding.PEM))
 
-    def issue(self, role: Role, *dns: str, uri: str | None = None, ip: str | None = None, **validity: timedelta) -> Leaf:
+    def issue(self, role: Role, *dns: str, uri: str | None = None, ip: str | None = None, **validity: Any) -> Leaf:
         names = parse_names(
             (uri or ip or "") if not dns else dns[0],
             dns=dns[1:],
