@@ -9,13 +9,14 @@
 
 The order of the writes is what makes a crash harmless. `create` writes `ca.crt` last: a folder without it
 holds no authority, and nobody can have trusted it yet. `issue` writes the index first, then the key, then the
-certificate.
+certificate. `revoke` writes the index first, then the list: cut short in between, the next list has it.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
+import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -26,11 +27,12 @@ from certs.index import (
     IssuedCertificate,
     create_index,
     load_index,
+    parse_serial,
     replace_index,
     serial_text,
 )
 from certs.keys import KeyType, PrivateKey, generate_key, key_type_of, parse_key, serialize_key
-from certs.names import SubjectNames
+from certs.names import SubjectNames, parse_label
 from certs.profiles import REVOCATION_LIST_LIFETIME, Lifetime, Role, Validity, utc_now
 from certs.storage import (
     MODE_AUTHORITY_FOLDER,
@@ -43,6 +45,7 @@ from certs.storage import (
     locked_folder,
     make_folder,
     read_file,
+    replace_file,
     verify_secret_mode,
 )
 
@@ -83,6 +86,23 @@ class IssuedLeaf:
     certificate: x509.Certificate
     certificate_file: Path
     key_file: Path
+
+
+@dataclass(frozen=True, slots=True)
+class SignedRevocationList:
+    """A revocation list that has been written: proof that the file is there and that the index has its number."""
+
+    number: int
+    validity: Validity
+    serials: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RevokedLeaf:
+    """A certificate that has been revoked, and the list that says so."""
+
+    entry: IssuedCertificate
+    revocation_list: SignedRevocationList
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,6 +210,58 @@ class Authority:
                 raise
         return IssuedLeaf(role, subject, certificate, certificate_file, key_file)
 
+    def revoke(self, name: str | None = None, *, serial: str | None = None) -> RevokedLeaf:
+        """Revoke one certificate and sign the list that says so.
+
+        One whose revocation was cut short before its list was written is taken again, and the list is written.
+
+        Args:
+            name: the label that it was issued for; needed unless `serial` is given.
+            serial: its serial number, which also tells several of one name apart.
+
+        Raises:
+            CertsError: there is none, or several, or it is revoked or has expired already. Nothing was written.
+        """
+        with locked_folder(self.files.folder):
+            index = load_index(self.files.index)
+            now = utc_now().replace(microsecond=0)
+            listed = self._listed_serials()
+            entry = _find_to_revoke(index, name, serial, listed=listed, now=now)
+            if entry.revoked is None:
+                entry = msgspec.structs.replace(entry, revoked=now)
+            signed = self._sign_list(index.with_revocation(entry), Lifetime(REVOCATION_LIST_LIFETIME))
+        return RevokedLeaf(entry, signed)
+
+    def renew_revocation_list(self, lifetime: Lifetime) -> SignedRevocationList:
+        """Sign the list anew, with all that is revoked, so that it is good for another `lifetime`."""
+        with locked_folder(self.files.folder):
+            return self._sign_list(load_index(self.files.index), lifetime)
+
+    def _sign_list(self, index: Index, lifetime: Lifetime) -> SignedRevocationList:
+        """Write the index with the next number and the list of that number; the caller holds the lock."""
+        index = index.with_next_revocation_list()
+        now = utc_now()
+        validity = _within(lifetime.around(now), self.certificate)
+        listed = [entry for entry in index.certificates if _is_to_be_listed(entry, now)]
+        revocation_list = build_revocation_list(
+            index.revocation_list_number,
+            validity,
+            authority=self.certificate,
+            authority_key=self.key,
+            revoked=[_revocation(entry) for entry in listed],
+        )
+        replace_index(self.files.index, index)
+        replace_file(self.files.revocation_list, revocation_list.public_bytes(Encoding.PEM), mode=MODE_PUBLIC)
+        return SignedRevocationList(index.revocation_list_number, validity, tuple(entry.serial for entry in listed))
+
+    def _listed_serials(self) -> frozenset[str]:
+        """What the list on disk has; nothing if it is missing or damaged, since a new one replaces it."""
+        try:
+            crl = x509.load_pem_x509_crl(read_file(self.files.revocation_list))
+        except (CertsError, ValueError):
+            return frozenset()
+        return frozenset(serial_text(entry.serial_number) for entry in crl)
+
     def _enter(self, role: Role, subject: SubjectNames, certificate: x509.Certificate, file: Path) -> None:
         inside = file.parent.resolve() == self.files.folder.resolve()
         entry = IssuedCertificate(
@@ -240,3 +312,52 @@ def _refuse_former_leaf(certificate_file: Path, key_file: Path) -> None:
 
 def _within(validity: Validity, authority: x509.Certificate) -> Validity:
     return Validity(validity.not_before, min(validity.not_after, authority.not_valid_after_utc))
+
+
+def _find_to_revoke(
+    index: Index, name: str | None, serial: str | None, *, listed: frozenset[str], now: datetime
+) -> IssuedCertificate:
+    wanted = None if serial is None else parse_serial(serial)
+    label = None if name is None else _label(name)
+    named = [
+        entry
+        for entry in index.certificates
+        if (label is None or entry.label == label) and (wanted is None or entry.serial == wanted)
+    ]
+    who = " and ".join(
+        words for words in (name and f"the name {name!r}", wanted and f"the serial number {wanted}") if words
+    )
+    if not named:
+        raise CertsError(f"no certificate was issued here with {who}: index.json has all that were")
+    # A revocation that was cut short before its list was written is not over.
+    standing = [entry for entry in named if entry.revoked is None or entry.serial not in listed]
+    valid = [entry for entry in standing if entry.not_after > now]
+    if not standing:
+        when = max(entry.revoked for entry in named if entry.revoked is not None)
+        raise CertsError(f"the certificate with {who} was revoked already, at {when:%Y-%m-%dT%H:%M:%SZ}")
+    if not valid:
+        end = max(entry.not_after for entry in standing)
+        raise CertsError(f"the certificate with {who} expired at {end:%Y-%m-%dT%H:%M:%SZ}: nobody accepts it any more")
+    if len(valid) > 1:
+        serials = ", ".join(f"{entry.serial} (until {entry.not_after:%Y-%m-%d})" for entry in valid)
+        raise CertsError(f"{len(valid)} certificates have {who}: choose one with --serial: {serials}")
+    return valid[0]
+
+
+def _label(name: str) -> str:
+    """The name as `issue` spells it, or as it is if it could not be issued."""
+    try:
+        return str(parse_label(name).value)
+    except CertsError:
+        return name
+
+
+def _is_to_be_listed(entry: IssuedCertificate, now: datetime) -> bool:
+    # RFC 5280, 3.3: an entry stays until a list made after the certificate's end has had it. By the time that a list
+    # lives, the last one made before that end has lapsed.
+    return entry.revoked is not None and entry.not_after > now - REVOCATION_LIST_LIFETIME
+
+
+def _revocation(entry: IssuedCertificate) -> x509.RevokedCertificate:
+    builder = x509.RevokedCertificateBuilder().serial_number(int(entry.serial, 16))
+    return builder.revocation_date(entry.revoked or entry.not_before).build()

@@ -78,7 +78,7 @@ def build_revocation_list(
         validity: `not_after` becomes nextUpdate; past it, checkers refuse every certificate of the authority.
         authority: the certificate that signs.
         authority_key: its key.
-        revoked: all that are revoked and not yet expired.
+        revoked: all that are revoked, but for those that expired long ago.
     """
     builder = (
         x509.CertificateRevocationListBuilder()

@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import NoReturn
 
-from certs.authority import Authority, IssuedLeaf
+from certs.authority import Authority, IssuedLeaf, SignedRevocationList
 from certs.errors import CertsError
 from certs.hints import hint_lines
 from certs.index import serial_text
@@ -56,6 +56,23 @@ examples:
 
 {_EXIT_CODES}"""
 
+_REVOKE_EPILOG = f"""Writes ca.crl anew. Bring it to wherever the former one went: Binlock notices by
+itself and ends the live session of that certificate.
+
+examples:
+  binlock-certs revoke replica-1.example --dir authority
+  binlock-certs revoke --serial 0a1b2c --dir authority
+
+{_EXIT_CODES}"""
+
+_CRL_EPILOG = f"""Whoever checks revocation refuses every certificate of the authority once its list has
+lapsed: run this before, and bring the new list to wherever the former one went.
+
+example:
+  binlock-certs crl --dir authority --days 90
+
+{_EXIT_CODES}"""
+
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's own arguments."""
@@ -91,6 +108,8 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_init(commands)
     _add_issue(commands)
+    _add_revoke(commands)
+    _add_crl(commands)
     return parser
 
 
@@ -143,8 +162,49 @@ def _add_issue(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FOLDER", help="where the two files go, made if need be (default: DIR)"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    _add_json(parser)
     parser.set_defaults(run=_run_issue)
+
+
+def _add_revoke(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "revoke",
+        help="revoke a certificate and sign the list that says so",
+        description="Revoke one certificate, for good, and sign a revocation list that has it.",
+        epilog=_REVOKE_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the name that it was issued for")
+    parser.add_argument("--serial", metavar="S", help="its serial number, hexadecimal; tells several of one name apart")
+    _add_folder(parser)
+    _add_json(parser)
+    parser.set_defaults(run=_run_revoke)
+
+
+def _add_crl(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    parser = commands.add_parser(
+        "crl",
+        help="sign the revocation list anew",
+        description="Sign the revocation list anew, with all that is revoked, so that it is good for longer.",
+        epilog=_CRL_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    _add_folder(parser)
+    parser.add_argument(
+        "--days",
+        type=_days,
+        default=REVOCATION_LIST_LIFETIME.days,
+        metavar="N",
+        help="until the next one is due (default: %(default)s)",
+    )
+    _add_json(parser)
+    parser.set_defaults(run=_run_crl)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
 
 
 def _add_folder(parser: argparse.ArgumentParser) -> None:
@@ -213,6 +273,45 @@ def _run_issue(arguments: argparse.Namespace) -> None:
     print(f"  {leaf.key_file}  to be moved to its host, for its owner alone to read")
     for line in hint_lines(leaf, authority.files):
         print(line)
+
+
+def _run_revoke(arguments: argparse.Namespace) -> None:
+    if arguments.name is None and arguments.serial is None:
+        raise CertsError("say which: a NAME or --serial (see `binlock-certs revoke --help`)")
+    authority = Authority.open(arguments.dir)
+    revoked = authority.revoke(arguments.name, serial=arguments.serial)
+    entry, signed = revoked.entry, revoked.revocation_list
+    if arguments.json:
+        names = {"role": str(entry.role), "names": entry.names, "serial": entry.serial}
+        when = {"revoked": None if entry.revoked is None else _text(entry.revoked)}
+        print(json.dumps({**names, **when, **_list_summary(signed, authority)}))
+        return
+    print(f"Revoked the {entry.role} certificate for {', '.join(entry.names)}, serial {entry.serial}.")
+    _print_list(signed, authority)
+
+
+def _run_crl(arguments: argparse.Namespace) -> None:
+    authority = Authority.open(arguments.dir)
+    signed = authority.renew_revocation_list(Lifetime.days(arguments.days))
+    if arguments.json:
+        print(json.dumps({**_list_summary(signed, authority), "serials": signed.serials}))
+        return
+    _print_list(signed, authority)
+
+
+def _print_list(signed: SignedRevocationList, authority: Authority) -> None:
+    print(f"Signed revocation list {signed.number} with {len(signed.serials)} on it, the next due by")
+    print(f"{_text(signed.validity.not_after)}:")
+    print(f"  {authority.files.revocation_list}  to go wherever the former one went")
+
+
+def _list_summary(signed: SignedRevocationList, authority: Authority) -> dict[str, object]:
+    return {
+        "crl": str(authority.files.revocation_list),
+        "number": signed.number,
+        "this_update": _text(signed.validity.not_before),
+        "next_update": _text(signed.validity.not_after),
+    }
 
 
 def _summary(leaf: IssuedLeaf, authority: Authority) -> dict[str, object]:

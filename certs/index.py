@@ -29,6 +29,8 @@ class IssuedCertificate(msgspec.Struct, frozen=True):
     not_after: datetime
     file: str
     """Relative to the authority's folder when it is inside, absolute otherwise."""
+    revoked: datetime | None = None
+    """When it was revoked, if it was; `ca.crl` says so to others."""
 
 
 class Index(msgspec.Struct, frozen=True):
@@ -42,6 +44,15 @@ class Index(msgspec.Struct, frozen=True):
         """The index after one more issue."""
         return msgspec.structs.replace(self, certificates=(*self.certificates, certificate))
 
+    def with_revocation(self, revoked: IssuedCertificate) -> "Index":
+        """The index with a certificate's entry replaced by this one, which says when it was revoked."""
+        entries = tuple(revoked if entry.serial == revoked.serial else entry for entry in self.certificates)
+        return msgspec.structs.replace(self, certificates=entries)
+
+    def with_next_revocation_list(self) -> "Index":
+        """The index with the number of the list that is signed next."""
+        return msgspec.structs.replace(self, revocation_list_number=self.revocation_list_number + 1)
+
 
 class _AnyIndex(msgspec.Struct, frozen=True):
     format: int
@@ -51,6 +62,17 @@ def serial_text(serial: int) -> str:
     """A serial number as this program writes it everywhere."""
     digits = f"{serial:x}"
     return digits.zfill(len(digits) + len(digits) % 2)
+
+
+def parse_serial(text: str) -> str:
+    """A serial number as people paste it: any case, with or without OpenSSL's colons."""
+    digits = text.replace(":", "").strip()
+    try:
+        return serial_text(int(digits, 16))
+    except ValueError:
+        raise CertsError(
+            f"{text!r} is not a serial number: give the hexadecimal digits that `issue` printed or index.json has"
+        ) from None
 
 
 def parse_index(content: bytes, *, where: str) -> Index:

@@ -7,6 +7,8 @@ import http.client
 import json
 import socket
 import sys
+from collections.abc import Callable
+from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
@@ -145,25 +147,58 @@ def _sessions(arguments: argparse.Namespace) -> ExitCode:
     if arguments.json:
         print(json.dumps(sessions, indent=2))
         return ExitCode.OK
-    columns = (
-        "route",
-        "replica",
-        "account",
-        "server_id",
-        "peer",
-        "stage",
-        "replica_tls_version",
-        "replica_tls_cipher",
-        "replica_tls_group",
-        "age_seconds",
-        "bytes_to_replica",
-    )
-    rows = [[str(session.get(column, "-")) for column in columns] for session in sessions]
-    titles = [column.replace("replica_tls_", "").replace("_", " ") for column in columns]
-    widths = [max(map(len, cells)) for cells in zip(titles, *rows, strict=True)]
-    for row in (titles, *rows):
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    rows = [{title: shown(session) for title, shown in _COLUMNS.items()} for session in sessions]
+    widths = {title: max(len(title), *(len(row[title]) for row in rows)) if rows else len(title) for title in _COLUMNS}
+    for row in ({title: title for title in _COLUMNS}, *rows):
+        print("  ".join(row[title].ljust(width) for title, width in widths.items()).rstrip())
     return ExitCode.OK
+
+
+def _text(*names: str, separator: str = " ") -> Callable[[dict[str, Any]], str]:
+    return lambda session: separator.join(str(session[name]) for name in names if name in session) or "-"
+
+
+def _encryption(session: dict[str, Any]) -> str:
+    names = ("tls_version", "tls_cipher", "tls_group")
+    legs = [
+        " ".join(session[f"{leg}_{name}"] for name in names)
+        for leg in ("replica", "source")
+        if f"{leg}_tls_version" in session
+    ]
+    return " | ".join(legs) or "-"
+
+
+def _not_after(session: dict[str, Any]) -> str:
+    dates = [
+        session[name] for name in ("replica_certificate_not_after", "source_certificate_not_after") if name in session
+    ]
+    return min(dates)[:16] if dates else "-"
+
+
+def _bytes(session: dict[str, Any]) -> str:
+    size = float(session["bytes_to_replica"])
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+# What a person wants on one line; `--json` has every field.
+_COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
+    "route": _text("route"),
+    "replica": _text("replica"),
+    "account": _text("account"),
+    "server id": _text("server_id"),
+    "peer": _text("peer"),
+    "stage": _text("stage"),
+    "TLS": _encryption,
+    "valid until": _not_after,
+    "age": lambda session: str(timedelta(seconds=int(session["age_seconds"]))),
+    "sent": _bytes,
+    "binlog": _text("binlog_file", "binlog_position", separator=":"),
+    "last event": _text("last_event"),
+}
 
 
 def _health(arguments: argparse.Namespace) -> ExitCode:

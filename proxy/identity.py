@@ -36,7 +36,8 @@ class RosterEntry:
         """Whether a name of a certificate is this line's: exactly, or under its one leading wildcard label."""
         if self.identity is None:
             return False
-        if ":" in self.identity:
+        if ":" in self.identity or ":" in name:
+            # A URI: no DNS name has a colon, and a wildcard label is for DNS names only.
             return self.identity == name
         wanted, given = self.identity.lower(), name.lower()
         if wanted.startswith("*."):
@@ -134,4 +135,10 @@ def certificate_names(leaf: x509.Certificate | None) -> tuple[str, ...]:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except (x509.ExtensionNotFound, ValueError):
         return ()
-    return tuple(name.value for name in names if isinstance(name, x509.DNSName | x509.UniformResourceIdentifier))
+    # A URI has a scheme and so a colon, a DNS name has none: what is of the wrong form could pass for the other kind.
+    return tuple(
+        name.value
+        for name in names
+        if (isinstance(name, x509.DNSName) and ":" not in name.value)
+        or (isinstance(name, x509.UniformResourceIdentifier) and ":" in name.value)
+    )

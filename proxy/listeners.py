@@ -97,7 +97,7 @@ class Listeners:
         new = prepared.keys() - self._open.keys()
         self._open = dict(prepared)
         for address in new:
-            acceptors.start_soon(self._accept, address, sessions, serve_one)
+            acceptors.start_soon(self._accept, prepared[address], sessions, serve_one)
 
     def close(self) -> None:
         """Closes every one."""
@@ -106,29 +106,36 @@ class Listeners:
             listener.sock.close()
         self._open.clear()
 
-    async def _accept(self, address: TcpAddress, sessions: trio.Nursery, serve_one: ServeOne) -> None:
-        listener = self._open[address].sock
-        with self._open[address].scope:
-            while True:
-                await trio.lowlevel.wait_readable(listener)
+    async def _accept(self, mine: _Listener, sessions: trio.Nursery, serve_one: ServeOne) -> None:
+        with mine.scope:
+            while not _is_closed(mine.sock):
+                await trio.lowlevel.wait_readable(mine.sock)
+                if _is_closed(mine.sock):
+                    # A reload closed it in the moment in which a replica came.
+                    return
                 try:
-                    sock, _ = listener.accept()
+                    sock, _ = mine.sock.accept()
                 except BlockingIOError:
                     continue
                 except OSError as error:
                     # The others (accept(2), "Error handling") are about the one connection that was to be accepted.
                     if error.errno in _OUT_OF_RESOURCES:
-                        log_event(logging.ERROR, "accept_failed", listen=str(address), detail=str(error))
+                        log_event(logging.ERROR, "accept_failed", listen=str(mine.address), detail=str(error))
                         await trio.sleep(_ACCEPT_PAUSE_SECONDS)
                     continue
-                route = self._current_route(self._open[address].route)
+                route = self._current_route(self._open[mine.address].route)
                 if route is None:
                     sock.close()
                     continue
                 sessions.start_soon(serve_one, sock, route)
 
 
+def _is_closed(sock: socket.socket) -> bool:
+    return sock.fileno() == -1
+
+
 def _listen(route: Route) -> socket.socket:
+    listener = None
     try:
         [(family, _, _, _, address), *_] = socket.getaddrinfo(
             route.listen.host, route.listen.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -139,6 +146,8 @@ def _listen(route: Route) -> socket.socket:
             listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         listener.bind(address)
     except OSError as error:
+        if listener is not None:
+            listener.close()
         raise ListenError(f"route {route.name!r}: cannot listen on {route.listen}: {error}") from error
     listener.listen(_BACKLOG)
     listener.setblocking(False)

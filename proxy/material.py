@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
 from proxy.config import ConfigError, TlsTable
-from proxy.openssl import TlsMaterial
 
 _Parsed = TypeVar("_Parsed")
 _Crl = x509.CertificateRevocationList
@@ -21,6 +21,28 @@ _Crl = x509.CertificateRevocationList
 _CRL_BLOCK = re.compile(rb"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 # `.r0` and on: what `openssl rehash` calls its links.
 _CRL_NAME = re.compile(r"\.(?:crl|pem|r\d+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsMaterial:
+    """What one TLS leg presents, trusts and accepts; certificates are parsed already.
+
+    Attributes:
+        certificate: our leaf, None for a client that has none.
+        chain: the issuers to send after it, leaf's issuer first.
+        anchors: the trusted authorities; never empty.
+        crls: if any, every authority of a peer's chain must have one.
+    """
+
+    certificate: x509.Certificate | None
+    key: PrivateKeyTypes | None
+    chain: tuple[x509.Certificate, ...]
+    anchors: tuple[x509.Certificate, ...]
+    crls: tuple[x509.CertificateRevocationList, ...]
+    versions: tuple[str, ...]
+    ciphers: tuple[str, ...]
+    ciphersuites: tuple[str, ...]
+    groups: tuple[str, ...]
 
 
 def load_material(table: TlsTable, folder: Path) -> TlsMaterial:
@@ -76,10 +98,10 @@ def _load_crls(table: TlsTable, folder: Path, anchors: list[x509.Certificate]) -
     """Every CRL that the table names. With any, each authority of `ca` must have one: its peers could not connect."""
     crls = [crl for path in table.crl for file in _crl_files(folder / path) for crl in _crls_of(file, anchors)]
     for anchor in anchors if crls else ():
-        if not any(crl.issuer == anchor.subject for crl in crls):
+        if not any(crl.issuer == anchor.subject and _signed(crl, anchor) for crl in crls):
             who = anchor.subject.rfc4514_string()
             raise ConfigError(
-                f"{folder / table.ca}: crl: there is none of the authority {who}; nobody of it could connect"
+                f"{folder / table.ca}: crl: there is none of the authority {who}; its peers could not connect; add one"
             )
     return crls
 
@@ -90,17 +112,19 @@ def _crl_files(path: Path) -> list[Path]:
         return [path]
     try:
         files = {inner.resolve() for inner in path.iterdir() if _CRL_NAME.search(inner.name)}
-    except OSError as error:
-        raise ConfigError(f"{path}: crl: cannot be read: {error.strerror}") from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        raise ConfigError(f"{path}: crl: cannot be read: {error}") from error
     if not files:
-        raise ConfigError(f"{path}: crl: no file in this folder ends in .crl, .pem or .rN; nobody could connect")
+        raise ConfigError(
+            f"{path}: crl: no file in this folder ends in .crl, .pem or .rN; put one there, or leave crl out"
+        )
     return sorted(files)
 
 
 def _crls_of(path: Path, anchors: list[x509.Certificate]) -> list[_Crl]:
     blocks = _CRL_BLOCK.findall(_load(path, "crl", bytes))
     if not blocks:
-        raise ConfigError(f"{path}: crl: holds no PEM that can be used: no X509 CRL block")
+        raise ConfigError(f"{path}: crl: holds no PEM that can be used: no X509 CRL block; convert it from DER?")
     crls: list[_Crl] = []
     for block in blocks:
         try:
@@ -116,15 +140,28 @@ def _judge_crl(crl: _Crl, path: Path, anchors: list[x509.Certificate]) -> None:
     issuers = [anchor for anchor in anchors if anchor.subject == crl.issuer]
     who = crl.issuer.rfc4514_string()
     if not issuers:
-        raise ConfigError(f"{path}: crl: not issued by any authority in ca, but by {who}")
+        raise ConfigError(
+            f"{path}: crl: not issued by any authority in ca, but by {who}; add its certificate to ca, or drop this"
+        )
     if not any(_signed(crl, issuer) for issuer in issuers):
-        raise ConfigError(f"{path}: crl: names {who} as its issuer, and is not signed by that authority's key")
+        raise ConfigError(
+            f"{path}: crl: names {who} as its issuer, and is not signed by that authority's key; fetch the genuine one"
+        )
+    if not any(_may_sign_crls(issuer) for issuer in issuers):
+        raise ConfigError(
+            f"{path}: crl: the key usage of {who} lacks cRLSign, so that OpenSSL would refuse everybody; "
+            "renew that authority's certificate with it, or leave crl out"
+        )
     if crl.next_update_utc is not None and crl.next_update_utc <= _now():
         raise ConfigError(
-            f"{path}: crl: was due for renewal at {crl.next_update_utc.isoformat()}; nobody could connect"
+            f"{path}: crl: was due for renewal at {crl.next_update_utc.isoformat()}, and nobody could connect; "
+            "issue a new one"
         )
     if crl.last_update_utc > _now():
-        raise ConfigError(f"{path}: crl: is not valid before {crl.last_update_utc.isoformat()}; nobody could connect")
+        raise ConfigError(
+            f"{path}: crl: is not valid before {crl.last_update_utc.isoformat()}, and nobody could connect; "
+            "issue it anew, or set the clock"
+        )
 
 
 def _signed(crl: _Crl, issuer: x509.Certificate) -> bool:
@@ -132,6 +169,13 @@ def _signed(crl: _Crl, issuer: x509.Certificate) -> bool:
         return crl.is_signature_valid(issuer.public_key())  # type: ignore[arg-type]
     except TypeError:
         return False
+
+
+def _may_sign_crls(issuer: x509.Certificate) -> bool:
+    try:
+        return issuer.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _load(path: Path, key: str, parse: Callable[[bytes], _Parsed]) -> _Parsed:

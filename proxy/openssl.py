@@ -27,8 +27,9 @@ from enum import IntEnum
 from typing import Any
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from OpenSSL import SSL, crypto
+
+from proxy.material import TlsMaterial
 
 # The TLS record's largest plaintext, RFC 8446 section 5.1. SSL_read returns at most one record.
 RECORD_BYTES = 16_384
@@ -109,28 +110,6 @@ class Want(IntEnum):
 
 
 Context = SSL.Context
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TlsMaterial:
-    """What one TLS leg presents, trusts and accepts; certificates are parsed already.
-
-    Attributes:
-        certificate: our leaf, None for a client that has none.
-        chain: the issuers to send after it, leaf's issuer first.
-        anchors: the trusted authorities; never empty.
-        crls: if any, every authority of a peer's chain must have one.
-    """
-
-    certificate: x509.Certificate | None
-    key: PrivateKeyTypes | None
-    chain: tuple[x509.Certificate, ...]
-    anchors: tuple[x509.Certificate, ...]
-    crls: tuple[x509.CertificateRevocationList, ...]
-    versions: tuple[str, ...]
-    ciphers: tuple[str, ...]
-    ciphersuites: tuple[str, ...]
-    groups: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from proxy.legs import Leg
 from wire.errors import MalformedPacket
-from wire.framing import PacketDecoder, encode_packet
+from wire.framing import HEADER_BYTES, PacketDecoder, encode_packet
 from wire.phases import ConnectionPhases, Phase, Sender
 
 # A greeting or a login has some hundred bytes; connection attributes may add 64 KiB
@@ -42,12 +42,13 @@ class PacketStream:
             LegClosed: the connection ended.
         """
         decoder = PacketDecoder(CONNECTION_PHASE_LIMIT_BYTES)
-        packet = None
-        while packet is None:
+        header = await self.leg.receive_exactly(HEADER_BYTES)
+        # At once: what is no MySQL packet at all seldom has as many bytes as it seems to announce.
+        if header[3] != self._next_sequence_id:
+            raise MalformedPacket(f"sequence id {header[3]} where {self._next_sequence_id} was due")
+        decoder.feed(header)
+        while (packet := decoder.next_packet()) is None:
             decoder.feed(await self.leg.receive_exactly(decoder.bytes_needed()))
-            packet = decoder.next_packet()
-        if packet.sequence_id != self._next_sequence_id:
-            raise MalformedPacket(f"sequence id {packet.sequence_id} where {self._next_sequence_id} was due")
         self.phases.observe(self._peer, packet.payload)
         self._next_sequence_id = (packet.sequence_id + 1) % 256
         return packet.payload

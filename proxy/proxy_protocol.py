@@ -22,6 +22,10 @@ _LINE_LIMIT_BYTES = 107
 _BODY_LIMIT_BYTES = 8192
 _PROXY_COMMAND, _LOCAL_COMMAND = 0x21, 0x20
 _TCP4, _TCP6 = 0x11, 0x21
+_LINE_FAMILIES: dict[str, type[ipaddress.IPv4Address | ipaddress.IPv6Address]] = {
+    "TCP4": ipaddress.IPv4Address,
+    "TCP6": ipaddress.IPv6Address,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +91,11 @@ class PreambleDecoder:
         self._is_complete = True
         if words[1] == "UNKNOWN":
             return
-        if words[1] not in {"TCP4", "TCP6"} or len(words) != 6:
+        address_class = _LINE_FAMILIES.get(words[1])
+        if address_class is None or len(words) != 6 or "%" in words[2] + words[3]:
             raise MalformedPacket("a PROXY line of another form than TCP4, TCP6 or UNKNOWN")
         try:
-            source, destination = ipaddress.ip_address(words[2]), ipaddress.ip_address(words[3])
+            source, destination = address_class(words[2]), address_class(words[3])
             source_port, destination_port = (_port(word) for word in words[4:])
         except ValueError as error:
             raise MalformedPacket(f"a PROXY line: {error}") from error

@@ -7,7 +7,6 @@ for an acknowledgement.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Protocol
 
 import trio
@@ -58,11 +57,14 @@ class BinlogRelay:
         self._observer = observer
         self.tracker = StreamTracker()
         self._events = Pump(self._source, self._replica, count=self._sent_events, tracker=self.tracker)
-        guard = _AcknowledgementGuard(self._acknowledged)
-        self._acknowledgements = Pump(self._replica, self._source, count=observer.sent_to_source, admit=guard.admit)
+        self._guard = _AcknowledgementGuard()
+        self._acknowledgements = Pump(
+            self._replica, self._source, count=self._sent_acknowledgements, admit=self._guard.admit
+        )
         self._ack_wanted_since: float | None = None
         self._ending: Ending | None = None
         self._failure: Exception | None = None
+        self._is_over = False
         self._scope = trio.CancelScope()
 
     def end(self, ending: Ending) -> None:
@@ -95,13 +97,16 @@ class BinlogRelay:
         try:
             end = await pump.run()
         except (LegClosed, WireError) as error:
-            self._failure = self._failure or error
+            # Once one side has ended the stream, the other may close its connection as it likes.
+            if not (self._is_over and isinstance(error, LegClosed)):
+                self._failure = self._failure or error
             nursery.cancel_scope.cancel()
             return
         if end is PumpEnd.PAUSED:
             await self._say_why()
             nursery.cancel_scope.cancel()
             return
+        self._is_over = True
         sink.end_sending()
         nursery.cancel_scope.deadline = trio.current_time() + _HALF_CLOSE_SECONDS
 
@@ -122,26 +127,29 @@ class BinlogRelay:
 
     def _sent_events(self, count: int) -> None:
         self._observer.sent_to_replica(count)
-        if self.tracker.ack_wanted:
-            if self._ack_wanted_since is None:
-                self._ack_wanted_since = trio.current_time()
-        elif self._ending is not None:
-            self._end_if_it_may_be()
+        if self.tracker.ack_wanted and self._ack_wanted_since is None:
+            self._ack_wanted_since = trio.current_time()
+        self._end_if_it_may_be()
 
-    def _acknowledged(self) -> None:
-        if self._ack_wanted_since is not None:
+    def _sent_acknowledgements(self, count: int) -> None:
+        self._observer.sent_to_source(count)
+        if self._guard.acknowledged and self._ack_wanted_since is not None:
             self._observer.acknowledged(trio.current_time() - self._ack_wanted_since)
             self._ack_wanted_since = None
-            self.tracker.ack_wanted = False
+        self._guard.acknowledged = False
         self._end_if_it_may_be()
 
 
 class _AcknowledgementGuard:
-    """Lets whole acknowledgements through. An unfinished one waits, so that none is ever judged by its header alone."""
+    """Lets whole acknowledgements through. An unfinished one waits, so that none is ever judged by its header alone.
 
-    def __init__(self, note: Callable[[], None]) -> None:
+    Attributes:
+        acknowledged: whether one was let through since this was last set to False.
+    """
+
+    def __init__(self) -> None:
+        self.acknowledged = False
         self._decoder = PacketDecoder(_ACK_LIMIT_BYTES)
-        self._note = note
 
     def admit(self, piece: memoryview) -> memoryview:
         """What may go to the source now.
@@ -150,13 +158,13 @@ class _AcknowledgementGuard:
             WireError: something else than an acknowledgement or COM_QUIT came.
         """
         if not len(self._decoder) and _is_one_acknowledgement(piece):
-            self._note()
+            self.acknowledged = True
             return piece
         self._decoder.feed(piece)
         admitted = []
         while (packet := self._decoder.next_packet()) is not None:
-            if classify(Phase.STREAM, Sender.REPLICA, packet.payload) is Message.SEMI_SYNC_ACK:
-                self._note()
+            message = classify(Phase.STREAM, Sender.REPLICA, packet.payload)
+            self.acknowledged |= message is Message.SEMI_SYNC_ACK
             admitted.append(encode_packet(packet.payload, packet.sequence_id))
         return memoryview(b"".join(admitted))
 

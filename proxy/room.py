@@ -29,6 +29,8 @@ def require_room(record: SessionRecord, registry: SessionRegistry, limits: Limit
     if len(half_open) > limits.unauthenticated_sessions:
         heaviest, _ = of_address.most_common(1)[0]
         oldest = next(other for other in half_open if other.peer[0] == heaviest)
+        # It leaves when its task runs next; a newcomer before that must not count on its place again.
+        oldest.is_leaving = True
         oldest.end(Ending(Reason.TOO_MANY_SESSIONS, "too many connections that are not logged in; try again"))
 
 

@@ -16,7 +16,7 @@ from proxy.admin import AdminEndpoint, open_admin_listeners
 from proxy.bridging import PasswordKey
 from proxy.config import ConfigError
 from proxy.listeners import Listeners
-from proxy.logs import log_event, set_up_logging
+from proxy.logs import log_defect, log_event, set_up_logging
 from proxy.metrics import Metrics
 from proxy.outcomes import Ending, ListenError, Reason
 from proxy.session import Runtime, serve_replica
@@ -50,6 +50,7 @@ class Server:
         self._runtime = Runtime(site.config.limits, self._metrics, self.registry, PasswordKey())
         self._listeners = Listeners(self._current_route)
         self._seen = signature_of(site.files)
+        self._reloading = trio.Lock()
 
     @property
     def is_ready(self) -> bool:
@@ -92,13 +93,23 @@ class Server:
 
     async def reload(self) -> None:
         """Reads the configuration and all it names, and puts it into force: all of it, or nothing."""
+        # One after the other: what was read first must not come into force last.
+        async with self._reloading:
+            # Looked at before it is read, so that what changes meanwhile is read again. So is all of it, once, if the
+            # new site has other files.
+            self._seen = await trio.to_thread.run_sync(signature_of, self._site.files)
+            await self._reload()
+
+    async def _reload(self) -> None:
         try:
             site = await trio.to_thread.run_sync(load_site, self._path)
             prepared = self._listeners.prepare(site.routes)
         except (ConfigError, ListenError) as error:
-            self._reload_error = str(error)
-            self._metrics.config_last_reload_success.set(0)
-            log_event(logging.ERROR, "reload_failed", detail=str(error), kept="the configuration that runs")
+            self._keeps_running(str(error))
+            return
+        except Exception as error:  # noqa: BLE001 - no file that somebody puts there may end the sessions
+            log_defect(error)
+            self._keeps_running(repr(error))
             return
         if site.config.admin != self._site.config.admin:
             log_event(logging.WARNING, "restart_needed", detail="admin: a change takes effect at the next start")
@@ -107,6 +118,11 @@ class Server:
         self._comes_into_force(site)
         ended = self._look_after_sessions()
         log_event(logging.INFO, "reloaded", routes=len(site.routes), sessions=len(self.registry), sessions_ended=ended)
+
+    def _keeps_running(self, why: str) -> None:
+        self._reload_error = why
+        self._metrics.config_last_reload_success.set(0)
+        log_event(logging.ERROR, "reload_failed", detail=why, kept="the configuration that runs")
 
     def _comes_into_force(self, site: Site) -> None:
         self._reload_error = ""
@@ -137,8 +153,8 @@ class Server:
             ending = worn_out(record, self._runtime.limits, now)
             route = self._site.route(record.route)
             if ending is None and route is not record.judged_under:
-                record.judged_under = route
                 ending = fallen(record, route)
+                record.judged_under = route
             if ending is not None:
                 record.end(ending)
                 ended += 1
@@ -148,18 +164,14 @@ class Server:
         return ended
 
     async def _watch_files(self) -> None:
-        seen = candidate = self._seen
+        candidate = self._seen
         while True:
             await trio.sleep(_WATCH_SECONDS)
             now = await trio.to_thread.run_sync(signature_of, self._site.files)
-            if now != candidate:
-                candidate = now
-            elif now != seen:
-                seen = now
+            if now == candidate and now != self._seen:
                 log_event(logging.INFO, "files_changed")
                 await self.reload()
-                # The files of the new site may be others.
-                seen = candidate = await trio.to_thread.run_sync(signature_of, self._site.files)
+            candidate = now
 
     def _drain(self, sessions: trio.Nursery) -> None:
         self.is_draining = True
@@ -168,7 +180,7 @@ class Server:
         log_event(logging.INFO, "draining", sessions=len(self.registry), seconds=seconds)
         sessions.cancel_scope.deadline = trio.current_time() + seconds
         for record in self.registry:
-            record.end(Ending(Reason.DRAINED, "Binlock is shutting down"))
+            record.end(Ending(Reason.DRAINED, "shutting down"))
 
 
 def _version() -> str:

@@ -27,6 +27,7 @@ class SessionRecord:
         via: the load balancer's, if there is one.
         entry: the roster's line, once the login has chosen it.
         judged_under: the route as it was when the session was last judged.
+        is_leaving: whether it was told to make room for another; its place counts as free already.
         end: ends the session; given by whichever stage is running.
         tracker: where the stream stands, once there is one.
         legs: the connections, for what they count.
@@ -44,6 +45,7 @@ class SessionRecord:
     replica_tls: Negotiated | None = None
     source_tls: Negotiated | None = None
     is_authenticated: bool = False
+    is_leaving: bool = False
     bytes_to_replica: int = 0
     bytes_to_source: int = 0
     judged_under: Route | None = None
@@ -89,7 +91,7 @@ class SessionRecord:
                 shown[f"{leg}_tls_group"] = tls.group
                 if tls.peer_not_after is not None:
                     shown[f"{leg}_certificate_not_after"] = tls.peer_not_after.isoformat()
-        if self.tracker is not None:
+        if self.tracker is not None and self.tracker.file:
             shown["binlog_file"] = self.tracker.file.decode(errors="replace")
             shown["binlog_position"] = self.tracker.log_position
             if self.tracker.timestamp_seconds:
@@ -123,7 +125,7 @@ class SessionRegistry:
 
     def half_open(self) -> list[SessionRecord]:
         """Those that have not finished their login, oldest first. Each costs a connection on the source."""
-        return [record for record in self._open.values() if not record.is_authenticated]
+        return [record for record in self._open.values() if not (record.is_authenticated or record.is_leaving)]
 
 
 def _shown(address: IpAddress, port: int) -> str:

@@ -10,10 +10,9 @@ from proxy.admission import Allowlist
 from proxy.authentication import SourceTls
 from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, load_config
 from proxy.identity import Roster, RosterEntry
-from proxy.material import load_material, material_files
+from proxy.material import TlsMaterial, load_material, material_files
 from proxy.openssl import (
     Context,
-    TlsMaterial,
     TlsSettingsError,
     client_context,
     require_verifiable,

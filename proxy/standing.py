@@ -11,7 +11,8 @@ from datetime import datetime
 from proxy import openssl
 from proxy.config import LimitsTable
 from proxy.identity import certificate_names
-from proxy.openssl import Negotiated, TlsMaterial, verify_again
+from proxy.material import TlsMaterial
+from proxy.openssl import Negotiated, verify_again
 from proxy.outcomes import Ending, Reason
 from proxy.sessions import SessionRecord
 from proxy.site import Route
@@ -41,7 +42,7 @@ def fallen(record: SessionRecord, route: Route | None) -> Ending | None:
     """Why a session cannot go on under a new configuration, if it cannot.
 
     Args:
-        record: a session whose login is complete.
+        record: a session whose login is complete, and the route that it was last judged under.
         route: its route by name, as it is now; None if there is none of that name.
     """
     if route is None:
@@ -50,6 +51,9 @@ def fallen(record: SessionRecord, route: Route | None) -> Ending | None:
         record.source_tls is None
     ):
         return Ending(Reason.ROUTE_CHANGED, f"route {record.route} has changed its encryption; connect again")
+    former = record.judged_under
+    if former is not None and _leads_elsewhere(former, route):
+        return Ending(Reason.ROUTE_CHANGED, f"route {record.route} leads to another source now; connect again")
     if record.peer[0] not in route.allowlist:
         return Ending(Reason.NOT_ALLOWED, f"host {record.peer[0]} is no longer on the allowlist of this route")
     for tls, leg, reasons in (
@@ -59,6 +63,11 @@ def fallen(record: SessionRecord, route: Route | None) -> Ending | None:
         if tls is not None and (ending := _untrusted(tls, route.materials[leg], leg, reasons)) is not None:
             return ending
     return _off_the_roster(record, route) if route.enforce else None
+
+
+def _leads_elsewhere(former: Route, route: Route) -> bool:
+    names = [tls.server_name if tls is not None else None for tls in (former.source_tls, route.source_tls)]
+    return former.source != route.source or names[0] != names[1]
 
 
 _REPLICA_REASONS = (Reason.REVOKED, Reason.EXPIRED, Reason.UNTRUSTED)

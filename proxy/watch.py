@@ -18,13 +18,22 @@ def signature_of(paths: Iterable[Path]) -> Signature:
 
 
 def _entries(path: Path) -> list[tuple[str, int, int, int]]:
+    # What is in the folders of a folder is not looked at: nothing reads it, and a link may lead in a circle.
     try:
-        where = path.resolve()
-        status = where.stat()
-        found = [(str(where), status.st_ino, status.st_size, status.st_mtime_ns)]
-        if where.is_dir():
-            for inner in sorted(where.iterdir()):
-                found.extend(_entries(inner))
+        inner = sorted(path.iterdir()) if path.is_dir() else []
     except OSError as error:
-        return [(str(path), -(error.errno or 1), 0, 0)]
-    return found
+        return [_missing(path, error)]
+    return [_entry(path), *map(_entry, inner)]
+
+
+def _entry(path: Path) -> tuple[str, int, int, int]:
+    try:
+        where = path.resolve(strict=True)
+        status = where.stat()
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle, until Python 3.13
+        return _missing(path, error)
+    return str(where), status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _missing(path: Path, error: OSError | RuntimeError) -> tuple[str, int, int, int]:
+    return str(path), -(getattr(error, "errno", None) or 1), 0, 0

@@ -20,9 +20,9 @@ from wire.results import OK_HEADER
 _PREFIX_BYTES = HEADER_BYTES + 1 + 2 + EVENT_HEADER_BYTES
 # A rotate event is read whole: its header, 8 bytes of position, a file name of at most 512 bytes, a checksum.
 _ROTATE_LIMIT_BYTES = HEADER_BYTES + 3 + EVENT_HEADER_BYTES + 8 + 512 + 4
-# Packet header, then the event's type behind status byte and timestamp; the same behind the semi-synchronous header.
-_plain_at = struct.Struct("<I5xB").unpack_from
-_semi_sync_at = struct.Struct("<I7xB").unpack_from
+# Packet header, status byte or semi-synchronous flag, and behind the timestamp the event's type.
+_plain_at = struct.Struct("<IB4xB").unpack_from
+_semi_sync_at = struct.Struct("<I2xB4xB").unpack_from
 _int4_at = struct.Struct("<I").unpack_from
 _ROTATE = int(EventType.ROTATE)
 # Where the event begins in a packet: behind packet header and status byte, and behind the semi-synchronous header.
@@ -38,7 +38,7 @@ class StreamTracker:
         log_position: the position behind the last event that has one. It is 32 bits wide in the event.
         timestamp_seconds: when the last event that says so was made, by the source's clock; 0 if none was seen.
         packets: how many packets have begun.
-        ack_wanted: whether the last event of the last piece asks for an acknowledgement.
+        ack_wanted: whether an event that began in the last piece asks for an acknowledgement.
     """
 
     __slots__ = (
@@ -89,6 +89,7 @@ class StreamTracker:
         # Seldom, for the place where a piece breaks off is seldom within the first bytes of a packet.
         view = memoryview(self._carried + bytes(data)) if carried else memoryview(data)
         self._boundary = None
+        self.ack_wanted = False
         position = self._walk(view, self._skip, carried)
         size = len(view)
         self._carried = bytes(view[position:])
@@ -104,17 +105,19 @@ class StreamTracker:
             if self._event_offset and not self._continues:
                 # Once per packet, and a piece may hold thousands: no more is asked here than what leads out.
                 unpack = _plain_at if self._event_offset == _PLAIN_EVENT_OFFSET else _semi_sync_at
-                last, count = size - _PREFIX_BYTES, 0
+                last, count, flags = size - _PREFIX_BYTES, 0, 0
                 while position <= last:
-                    header, type_code = unpack(view, position)
+                    header, flag, type_code = unpack(view, position)
                     length = header & MAX_FRAGMENT_BYTES
                     if type_code == _ROTATE or length == MAX_FRAGMENT_BYTES:
                         break
                     latest = position
                     position += HEADER_BYTES + length
                     count += 1
+                    flags |= flag
                 if count:
                     self.packets += count
+                    self.ack_wanted |= bool(flags & 1) and self._event_offset == _SEMI_SYNC_EVENT_OFFSET
                     self._next_sequence_id = (view[latest + 3] + 1) & 0xFF
             end = self._end_of_packet(view, position)
             if end is None:
@@ -145,6 +148,8 @@ class StreamTracker:
             # The first packet is an artificial rotate event, whose timestamp of zero is no semi-synchronous header.
             is_semi_sync = end - start > HEADER_BYTES + 1 and view[start + HEADER_BYTES + 1] == SEMI_SYNC_MAGIC
             self._event_offset = _SEMI_SYNC_EVENT_OFFSET if is_semi_sync else _PLAIN_EVENT_OFFSET
+        if self._event_offset == _SEMI_SYNC_EVENT_OFFSET and not self._continues and end - start >= _PREFIX_BYTES:
+            self.ack_wanted |= view[start + HEADER_BYTES + 2] & 1 == 1
         if end <= len(view) and self._is_rotate(view, start, end):
             self._note_rotate(view[start + self._event_offset : end])
         self.packets += 1
@@ -170,7 +175,6 @@ class StreamTracker:
         # An error or the end of the stream is shorter than any event, or begins otherwise.
         if start + self._event_offset + EVENT_HEADER_BYTES > len(view) or view[start + HEADER_BYTES] != OK_HEADER:
             return
-        self.ack_wanted = self._event_offset == _SEMI_SYNC_EVENT_OFFSET and view[start + HEADER_BYTES + 2] & 1 == 1
         event = start + self._event_offset
         timestamp, log_position = _int4_at(view, event)[0], _int4_at(view, event + 13)[0]
         self.timestamp_seconds = timestamp or self.timestamp_seconds

@@ -125,7 +125,7 @@ def test_what_is_refused_is_one_line_and_exit_2(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("command", [[], ["init"], ["issue"]])
+@pytest.mark.parametrize("command", [[], ["init"], ["issue"], ["revoke"], ["crl"]])
 def test_help_tells_the_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
     assert "exit codes:\n  0    done\n  2    refused" in capsys.readouterr().out

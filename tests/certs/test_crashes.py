@@ -32,6 +32,10 @@ def issue(folder: Path) -> None:
     Authority.open(folder).issue(Role.SOURCE, parse_names("db1.example"), lifetime=LIFETIME)
 
 
+def revoke(folder: Path) -> None:
+    Authority.open(folder).revoke("db1.example")
+
+
 def survives(work: Callable[[Path], None], folder: Path, *, step: int) -> bool:
     """Do the work in a child that dies before the given step; True if it had fewer steps than that."""
     child = os.fork()
@@ -115,4 +119,26 @@ def test_issue_cut_short_anywhere_leaves_a_usable_authority(tmp_path: Path, *, r
             else:
                 assert not refusal or "exists and is never overwritten" in refusal
             assert (folder / "db1.example.key").exists()
+        assert_usable(folder)
+
+
+@pytest.mark.parametrize("retry_first", [True, False])
+def test_revoke_cut_short_anywhere_is_never_forgotten(tmp_path: Path, *, retry_first: bool) -> None:
+    def fresh(number: int) -> Path:
+        create(tmp_path / str(number))
+        issue(tmp_path / str(number))
+        return tmp_path / str(number)
+
+    folders = steps_of(revoke, fresh)
+    assert len(folders) > 8
+    for folder in folders:
+        [entry] = load_index(folder / "index.json").certificates
+        begun = entry.revoked is not None
+        if retry_first:
+            assert refusal_of(revoke, folder) == "" or "was revoked already" in refusal_of(revoke, folder)
+            begun = True
+        signed = Authority.open(folder).renew_revocation_list(Lifetime.days(30))
+        assert signed.serials == ((entry.serial,) if begun else ())
+        former = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
+        assert former.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == signed.number
         assert_usable(folder)

@@ -112,6 +112,28 @@ def pair(request: pytest.FixtureRequest, start_pair: Callable[[Flavour], Pair]) 
     return start_pair(getattr(request, "param", Flavour.MYSQL_9_7))
 
 
+@pytest.fixture(scope="session")
+def start_second(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Flavour], Server]]:
+    """Makes the second replica of a flavour when it is first asked for; its server id is 3."""
+    servers: dict[Flavour, Server] = {}
+
+    def start(flavour: Flavour) -> Server:
+        if flavour not in servers:
+            folder = tmp_path_factory.mktemp(f"{flavour.value}-second")
+            servers[flavour] = Server(folder / "replica", flavour, server_id=3).start()
+        return servers[flavour]
+
+    yield start
+    for server in servers.values():
+        server.kill()
+
+
+@pytest.fixture
+def second(pair: Pair, start_second: Callable[[Flavour], Server]) -> Server:
+    """Another replica beside the pair's."""
+    return start_second(pair.flavour)
+
+
 @pytest.fixture
 def source_side(pki: Pki, pair: Pair, tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
     """Starts source-side proxies: TLS for replicas, the source over its unix socket unless the test says otherwise."""

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import ipaddress
+import itertools
 import json
+import shutil
+import signal
+import socket
+import struct
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from testbed.programs import Place, Program
 from testbed.replication import ReplicaTls
@@ -19,6 +31,7 @@ from testbed.servers import Server, free_port
 
 PASSWORD = "correct horse battery"
 BIN = Path(sys.executable).parent
+_numbers = itertools.count(1)
 
 
 def run_certs(*arguments: str | Path) -> str:
@@ -36,6 +49,23 @@ class Leaf:
     certificate: Path
     key: Path
 
+    @property
+    def not_after(self) -> datetime:
+        return x509.load_pem_x509_certificate(self.certificate.read_bytes()).not_valid_after_utc
+
+    def become(self, other: Leaf) -> None:
+        """The other's content under this one's names, as a renewal does it on a host: the key first, by rename."""
+        for source, target in ((other.key, self.key), (other.certificate, self.certificate)):
+            fresh = target.with_name(f"{target.name}.fresh")
+            shutil.copy(source, fresh)
+            fresh.replace(target)
+
+    def copy_to(self, folder: Path) -> Leaf:
+        folder.mkdir(parents=True, exist_ok=True)
+        return Leaf(
+            Path(shutil.copy(self.certificate, folder / "leaf.crt")), Path(shutil.copy(self.key, folder / "leaf.key"))
+        )
+
 
 class Authority:
     """A certificate authority of its own in `folder`."""
@@ -49,6 +79,27 @@ class Authority:
     def issue(self, role: str, name: str, *options: str) -> Leaf:
         made = json.loads(run_certs("issue", role, name, "--dir", self.folder, "--json", *options))
         return Leaf(Path(made["certificate"]), Path(made["key"]))
+
+    def issue_again(self, role: str, name: str, *options: str) -> Leaf:
+        """Another certificate of a name that was issued before, in a folder of its own."""
+        return self.issue(role, name, "--out", str(self.folder / f"again-{next(_numbers)}"), *options)
+
+    def revoke(self, name: str) -> None:
+        run_certs("revoke", name, "--dir", self.folder)
+
+    def lapsed_crl(self) -> bytes:
+        """A list whose next update is overdue: time makes those, `binlock-certs` does not."""
+        certificate = x509.load_pem_x509_certificate(self.ca.read_bytes())
+        key = load_pem_private_key((self.folder / "ca.key").read_bytes(), password=None)
+        now = datetime.now(UTC)
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(certificate.subject)
+            .last_update(now - timedelta(days=2))
+            .next_update(now - timedelta(days=1))
+        )
+        crl = builder.sign(key, certificate.signature_hash_algorithm)  # type: ignore[arg-type]
+        return crl.public_bytes(Encoding.PEM)
 
     def replica_tls(self, leaf: Leaf | None, **more: Any) -> ReplicaTls:
         cert, key = (leaf.certificate, leaf.key) if leaf else (None, None)
@@ -78,6 +129,7 @@ class RouteConfig:
     replica_tls: dict[str, Any] | None = None
     source_tls: dict[str, Any] | None = None
     more: dict[str, Any] = field(default_factory=dict)
+    source_more: dict[str, Any] = field(default_factory=dict)
 
     def lines(self) -> Iterator[str]:
         yield "[[route]]"
@@ -85,7 +137,7 @@ class RouteConfig:
         yield from (f"{key} = {toml(value)}" for key, value in settings.items())
         for title, table in (
             ("route.replica_tls", self.replica_tls),
-            ("route.source", {"address": self.source}),
+            ("route.source", {"address": self.source, **self.source_more}),
             ("route.source.tls", self.source_tls),
         ):
             if table is not None:
@@ -97,46 +149,83 @@ class RouteConfig:
 
 
 class Proxy:
-    """A running `binlock-proxy run`."""
+    """A running `binlock-proxy run`, and its configuration, which may change while it runs."""
 
     def __init__(self, folder: Path, *routes: RouteConfig, host: Place | None = None, limits: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.config = folder / "proxy.toml"
         self.admin_port = free_port()
+        self.routes = routes
+        self.limits = limits
         for route in routes:
             if route.listen.endswith(":0"):
                 route.listen = f"127.0.0.1:{free_port()}"
-        lines = ["[admin]", f'listen = "127.0.0.1:{self.admin_port}"', "[log]", 'level = "debug"', limits]
-        for route in routes:
-            lines.extend(route.lines())
-        self.config.write_text("\n".join(lines) + "\n")
+        self.write_config()
         self.port = int(routes[0].listen.rpartition(":")[2])
         self.program = Program(
             [BIN / "binlock-proxy", "run", "--config", self.config], log=folder / "proxy.log", host=host
         )
+
+    def write_config(self) -> None:
+        """Puts the configuration in place by rename, as editors and tools do."""
+        lines = ["[admin]", f'listen = "127.0.0.1:{self.admin_port}"', "[log]", 'level = "debug"', self.limits]
+        for route in self.routes:
+            lines.extend(route.lines())
+        fresh = self.config.with_name("proxy.toml.fresh")
+        fresh.write_text("\n".join(lines) + "\n")
+        fresh.replace(self.config)
 
     def start(self) -> Proxy:
         self.program.start()
         self.program.wait_for_log('"event": "listening"')
         return self
 
-    def events(self, name: str | None = None) -> list[dict[str, Any]]:
-        lines = [json.loads(line) for line in self.program.log_path.read_text().splitlines() if line.startswith("{")]
-        return [line for line in lines if name is None or line["event"] == name]
+    def reload(self) -> dict[str, Any]:
+        """SIGHUP; returns what came of it, `reloaded` or `reload_failed`."""
+        mark = self.mark()
+        self.program.signal(signal.SIGHUP)
+        return self.wait_for_event("reloaded", "reload_failed", after=mark)
+
+    def change(self, **changes: Any) -> dict[str, Any]:
+        """Changes the first route and reloads."""
+        for name, value in changes.items():
+            setattr(self.routes[0], name, value)
+        self.write_config()
+        return self.reload()
+
+    def mark(self) -> int:
+        """This moment in the log, for `after`."""
+        return self.program.log_path.stat().st_size
+
+    def events(self, *names: str, after: int = 0) -> list[dict[str, Any]]:
+        with self.program.log_path.open("rb") as log:
+            log.seek(after)
+            written = log.read()
+        # What is behind the last line's end is still being written.
+        whole = written[: written.rfind(b"\n") + 1].decode()
+        lines = [json.loads(line) for line in whole.splitlines() if line.startswith("{")]
+        return [line for line in lines if not names or line["event"] in names]
 
     def wait_for_event(
-        self, name: str, matches: Callable[[dict[str, Any]], bool] = lambda _: True, timeout: float = 20
+        self,
+        *names: str,
+        matches: Callable[[dict[str, Any]], bool] = lambda _: True,
+        timeout: float = 20,
+        after: int = 0,
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
-            for event in self.events(name):
+            for event in self.events(*names, after=after):
                 if matches(event):
                     return event
             time.sleep(0.02)
-        raise AssertionError(f"no {name} in the log:\n{self.program.log_path.read_text()[-4000:]}")
+        raise AssertionError(f"no {names} in the log:\n{self.program.log_path.read_text()[-4000:]}")
 
-    def wait_for_refusal(self, reason: str) -> dict[str, Any]:
-        return self.wait_for_event("session_refused", lambda event: event["reason"] == reason)
+    def wait_for_end(self, session: int, timeout: float = 20) -> dict[str, Any]:
+        return self.wait_for_event("session_ended", matches=lambda event: event["session"] == session, timeout=timeout)
+
+    def wait_for_refusal(self, reason: str, *, after: int = 0) -> dict[str, Any]:
+        return self.wait_for_event("session_refused", matches=lambda event: event["reason"] == reason, after=after)
 
     def get(self, path: str) -> str:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as response:
@@ -145,6 +234,16 @@ class Proxy:
     def sessions(self) -> list[dict[str, Any]]:
         return list(json.loads(self.get("/sessions")))
 
+    def stream_of(self, replica: str, timeout: float = 20) -> dict[str, Any]:
+        """The session of a roster entry, once its stream runs."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for session in self.sessions():
+                if (session.get("replica"), session["stage"]) == (replica, "relay"):
+                    return session
+            time.sleep(0.02)
+        raise AssertionError(f"no stream of {replica}: {self.sessions()}")
+
     def metric(self, name: str, **labels: str) -> float:
         for line in self.get("/metrics").splitlines():
             if line.startswith((name + "{", name + " ")) and all(
@@ -152,6 +251,11 @@ class Proxy:
             ):
                 return float(line.rpartition(" ")[2])
         raise AssertionError(f"no {name}{labels} in the metrics")
+
+    def resident_bytes(self) -> int:
+        """What the process holds of the machine's memory."""
+        status = Path(f"/proc/{self.program.pid}/status").read_text()
+        return next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:")) * 1024
 
     def stop(self) -> int:
         return self.program.terminate()
@@ -184,6 +288,29 @@ class Table:
             values = ", ".join([f"(REPEAT('x', {body_bytes}))"] * min(500, rows - start))
             self.source.sql(f"INSERT INTO {self.schema}.orders (body) VALUES {values}")
 
+    @contextmanager
+    def under_load(self, *, rows: int = 20, body_bytes: int = 500) -> Iterator[None]:
+        """One insert after the other for the duration."""
+        stop = threading.Event()
+        failures: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                while not stop.is_set():
+                    self.insert(rows, body_bytes)
+            except BaseException as error:  # noqa: BLE001 - raised below, in the test's own thread
+                failures.append(error)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            yield
+        finally:
+            stop.set()
+            writer.join(60)
+        if failures:
+            raise failures[0]
+
     def assert_same_on(self, replica: Server) -> None:
         replica.catch_up_with(self.source)
         query = (
@@ -210,3 +337,69 @@ def replicating(replica: Server, proxy_port: int, *, user: str, **options: Any) 
         yield
     finally:
         replica.reset_replication()
+
+
+def seconds_between(first: dict[str, Any], second: dict[str, Any]) -> float:
+    """From one line of the log to another, by its own clock."""
+    return (datetime.fromisoformat(second["time"]) - datetime.fromisoformat(first["time"])).total_seconds()
+
+
+class Forwarder:
+    """What stands between hosts: accepts, connects from an address of its own, and moves the bytes.
+
+    As a load balancer it begins each connection with a PROXY header that names its peer.
+    """
+
+    def __init__(self, port: int, *, address: str, header: Literal["", "v1", "v2"] = "") -> None:
+        self._target = ("127.0.0.1", port)
+        self._address = address
+        self._header = header
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._open: list[socket.socket] = []
+        self.port = int(self._listener.getsockname()[1])
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, (peer, peer_port) = self._listener.accept()
+                far = socket.socket()
+                self._open += [near, far]
+                far.bind((self._address, 0))
+                try:
+                    far.connect(self._target)
+                    far.sendall(self._preamble(peer, peer_port, far))
+                except OSError:
+                    near.close()
+                    far.close()
+                    continue
+                for ends in ((near, far), (far, near)):
+                    threading.Thread(target=self._move, args=ends, daemon=True).start()
+
+    def _preamble(self, peer: str, peer_port: int, far: socket.socket) -> bytes:
+        host, port = far.getpeername()
+        if self._header == "v1":
+            return f"PROXY TCP4 {peer} {host} {peer_port} {port}\r\n".encode()
+        if self._header == "v2":
+            ends = ipaddress.ip_address(peer).packed + ipaddress.ip_address(host).packed
+            body = ends + struct.pack(">HH", peer_port, port)
+            return b"\r\n\r\n\x00\r\nQUIT\n" + struct.pack(">BBH", 0x21, 0x11, len(body)) + body
+        return b""
+
+    @staticmethod
+    def _move(origin: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while piece := origin.recv(65536):
+                sink.sendall(piece)
+        with contextlib.suppress(OSError):
+            sink.shutdown(socket.SHUT_WR)
+
+    def __enter__(self) -> Forwarder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for sock in (self._listener, *self._open):
+            # Closing alone would not wake whoever waits on it.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            sock.close()

@@ -12,15 +12,17 @@ from typing import Any
 
 import trio
 
-from proxy.addresses import TcpAddress
+from proxy.addresses import Address, TcpAddress
 from proxy.admission import Allowlist
 from proxy.authentication import SourceTls
 from proxy.bridging import PasswordKey
-from proxy.config import LimitsTable
+from proxy.config import LimitsTable, ProxyProtocolVersion
 from proxy.identity import Roster, RosterEntry
+from proxy.material import TlsMaterial
 from proxy.metrics import Metrics
+from proxy.objections import Objections
 from proxy.openssl import Context
-from proxy.outcomes import Reason, Stage
+from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.policy import Policy, PolicyName
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRegistry
@@ -62,8 +64,56 @@ def entry(
     identity: str | None = "replica-1.example",
     accounts: tuple[str, ...] = ("repl",),
     server_ids: tuple[int, ...] = (),
+    addresses: tuple[str, ...] | None = None,
 ) -> RosterEntry:
-    return RosterEntry(name=name, identity=identity, accounts=frozenset(accounts), server_ids=frozenset(server_ids))
+    return RosterEntry(
+        name=name,
+        identity=identity,
+        accounts=frozenset(accounts),
+        server_ids=frozenset(server_ids),
+        addresses=None if addresses is None else Allowlist(addresses),
+    )
+
+
+def enforced() -> Objections:
+    """Objections that refuse, as outside observe mode."""
+
+    def note(refusal: SessionRefused) -> None:
+        raise AssertionError(f"noted instead of raised: {refusal}")
+
+    return Objections(enforce=True, note=note)
+
+
+def make_route(
+    *,
+    name: str = "test",
+    listen: TcpAddress | None = None,
+    allow: tuple[str, ...] = ("127.0.0.0/8",),
+    roster: tuple[RosterEntry, ...] = (),
+    policy: PolicyName = "replication",
+    enforce: bool = True,
+    load_balancers: tuple[str, ...] | None = None,
+    send_proxy_protocol: ProxyProtocolVersion | None = None,
+    replica_context: Context | None = None,
+    source: Address | None = None,
+    source_tls: SourceTls | None = None,
+    materials: dict[str, TlsMaterial] | None = None,
+) -> Route:
+    """A route as a configuration would make it, without the files."""
+    return Route(
+        name=name,
+        listen=listen or TcpAddress("127.0.0.1", 0),
+        allowlist=Allowlist(allow),
+        roster=Roster(roster),
+        policy=Policy(policy),
+        enforce=enforce,
+        load_balancers=None if load_balancers is None else Allowlist(load_balancers),
+        send_proxy_protocol=send_proxy_protocol,
+        replica_context=replica_context,
+        source=source or TcpAddress("127.0.0.1", 1),
+        source_tls=source_tls,
+        materials=materials or {},
+    )
 
 
 @dataclass
@@ -136,6 +186,10 @@ async def benched(
     roster: tuple[RosterEntry, ...] | None = None,
     policy: PolicyName = "replication",
     limits: LimitsTable | None = None,
+    enforce: bool = True,
+    load_balancers: tuple[str, ...] | None = None,
+    send_proxy_protocol: ProxyProtocolVersion | None = None,
+    materials: dict[str, TlsMaterial] | None = None,
 ) -> AsyncIterator[Bench]:
     """Serves a route in front of `source`; at the end every session must be over and no defect logged."""
     if roster is None:
@@ -144,16 +198,18 @@ async def benched(
         async with source.listening(), trio.open_nursery() as nursery:
             [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
             async with listener:
-                route = Route(
-                    name="test",
+                route = make_route(
                     listen=TcpAddress(*listener.socket.getsockname()[:2]),
-                    allowlist=Allowlist(allow),
-                    roster=Roster(roster),
-                    policy=Policy(policy),
+                    allow=allow,
+                    roster=roster,
+                    policy=policy,
+                    enforce=enforce,
+                    load_balancers=load_balancers,
+                    send_proxy_protocol=send_proxy_protocol,
                     replica_context=replica_context,
                     source=source.address,
                     source_tls=source_tls,
-                    materials={},
+                    materials=materials,
                 )
                 runtime = Runtime(limits or LimitsTable(), Metrics("test"), SessionRegistry(), PASSWORD_KEY)
                 bench = Bench(source, route, runtime, log, nursery, listener)

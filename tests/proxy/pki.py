@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.builders import build_authority, build_leaf, build_revocation_list
@@ -17,7 +18,7 @@ from certs.keys import KeyType, PrivateKey, generate_key, serialize_key
 from certs.names import parse_names
 from certs.profiles import Role, Validity
 from proxy.config import DEFAULT_CIPHERS, DEFAULT_CIPHERSUITES, DEFAULT_GROUPS
-from proxy.openssl import TlsMaterial
+from proxy.material import TlsMaterial
 
 _HOUR = timedelta(hours=1)
 
@@ -27,6 +28,7 @@ def lasting(*, begin: timedelta = -_HOUR, end: timedelta = 24 * _HOUR) -> Validi
     return Validity(now + begin, now + end)
 
 
+_AGE = lasting(begin=-72 * _HOUR, end=72 * _HOUR)
 EXPIRED: dict[str, Any] = {"begin": -48 * _HOUR, "end": -_HOUR}
 NOT_YET: dict[str, Any] = {"begin": _HOUR, "end": 2 * _HOUR}
 
@@ -48,13 +50,20 @@ class TestAuthority:
     __test__ = False
     folder: Path
     name: str
+    parent: TestAuthority | None = None
+    is_deep: bool = False
+    signs_crls: bool = True
     _made: int = 0
-    _revoked: list[x509.RevokedCertificate] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.key = generate_key(KeyType.ECDSA_P256)
-        self.certificate = build_authority(self.name, self.key, lasting(begin=-72 * _HOUR, end=72 * _HOUR))
+        if self.parent is None and not self.is_deep and self.signs_crls:
+            self.certificate = build_authority(self.name, self.key, _AGE)
+        else:
+            self.certificate = _unusual_authority(
+                self.name, self.key, parent=self.parent, is_deep=self.is_deep, signs_crls=self.signs_crls
+            )
         self.file = self.folder / "ca.crt"
         self.file.write_bytes(self.certificate.public_bytes(Encoding.PEM))
 
@@ -79,7 +88,14 @@ class TestAuthority:
         key_file.write_bytes(serialize_key(key))
         return Leaf(certificate, key, certificate_file, key_file)
 
-    def crl(self, *revoked: Leaf, **validity: timedelta) -> x509.CertificateRevocationList:
+    def chained(self, leaf: Leaf) -> Leaf:
+        """The same leaf, presented with this authority's certificate behind it."""
+        chained = self.write(leaf.certificate, leaf.key)
+        pem = leaf.certificate.public_bytes(Encoding.PEM) + self.certificate.public_bytes(Encoding.PEM)
+        chained.certificate_file.write_bytes(pem)
+        return chained
+
+    def crl(self, *revoked: Leaf | TestAuthority, **validity: timedelta) -> x509.CertificateRevocationList:
         entries = [
             x509.RevokedCertificateBuilder()
             .serial_number(leaf.certificate.serial_number)
@@ -96,6 +112,34 @@ class TestAuthority:
         path = self.folder / f"{self._made}.crl"
         path.write_bytes(crl.public_bytes(Encoding.PEM))
         return path
+
+
+def _unusual_authority(
+    name: str, key: PrivateKey, *, parent: TestAuthority | None, is_deep: bool, signs_crls: bool
+) -> x509.Certificate:
+    """An authority as Binlock's own program makes none: with others below or above it, or without cRLSign."""
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    usage = dict.fromkeys(
+        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+         "encipher_only", "decipher_only"), False
+    )  # fmt: skip
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject if parent is None else parent.certificate.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_AGE.not_before)
+        .not_valid_after(_AGE.not_after)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=1 if is_deep else 0), critical=True)
+        .add_extension(x509.KeyUsage(**usage, key_cert_sign=True, crl_sign=signs_crls), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    )
+    signer = key if parent is None else parent.key
+    if parent is not None:
+        identifier = x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key())
+        builder = builder.add_extension(identifier, critical=False)
+    return builder.sign(signer, hashes.SHA256())
 
 
 class Pki:

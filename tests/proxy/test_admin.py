@@ -1,5 +1,6 @@
 """The admin endpoint, over TCP and a unix socket, by bytes as they cross the wire."""
 
+import ipaddress
 import json
 import stat
 from collections.abc import AsyncIterator
@@ -15,11 +16,13 @@ from proxy.admin import AdminEndpoint, open_admin_listeners
 from proxy.metrics import Metrics
 from proxy.openssl import Negotiated
 from proxy.sessions import SessionRegistry
+from tests.proxy.bench import make_route
 
 
 @dataclass
 class Ready:
     is_ready: bool = True
+    reload_error: str = ""
 
 
 @dataclass
@@ -81,7 +84,7 @@ async def test_readyz_says_whether_replicas_are_accepted(admin: Admin) -> None:
 
 async def test_sessions_lists_those_that_are_open(admin: Admin) -> None:
     assert json.loads((await admin.get("/sessions"))[2]) == []
-    record = admin.registry.open(route="orders", peer="10.0.0.1:4")
+    record = admin.registry.open(route=make_route(name="orders"), peer=(ipaddress.ip_address("10.0.0.1"), 4))
     status, headers, body = await admin.get("/sessions")
     assert (status, headers["content-type"]) == (200, "application/json; charset=utf-8")
     [shown] = json.loads(body)
@@ -213,7 +216,7 @@ async def test_metrics_parse_and_have_the_names_and_labels_of_the_contract() -> 
         metrics.sessions.labels("r", "ended")
         metrics.refusals.labels("r", "tls", "not_tls")
         metrics.sessions_ended.labels("r", "closed")
-        metrics.count_handshake("r", "replica", Negotiated(0.1, "TLSv1.3", "c", "g", None))
+        metrics.count_handshake("r", "replica", Negotiated(0.1, "TLSv1.3", "c", "g", ()))
         metrics.relayed_bytes.labels("r", "source_to_replica")
         metrics.replica_connected.labels("r", "one")
         metrics.certificate_not_after.labels("r", "replica_leg")

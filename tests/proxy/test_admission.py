@@ -1,9 +1,12 @@
 """Stage 1: addresses against the allowlist."""
 
+import ipaddress
+
 import pytest
 
 from proxy.admission import AdmittedPeer, Allowlist
 from proxy.outcomes import Reason, SessionRefused, Stage
+from proxy.preamble import caller_at
 
 NETWORKS = ("10.20.0.0/16", "192.0.2.7", "2001:db8:20::/48", "fe80::/10", "::1")
 
@@ -22,7 +25,8 @@ NETWORKS = ("10.20.0.0/16", "192.0.2.7", "2001:db8:20::/48", "fe80::/10", "::1")
     ],
 )
 def test_admits_an_address_of_its_networks(host: str, shown: str) -> None:
-    peer = Allowlist(NETWORKS).admit(host, 7)
+    caller = caller_at(host, 7)
+    peer = Allowlist(NETWORKS).admit(caller.address, caller.port)
     assert isinstance(peer, AdmittedPeer)
     assert str(peer) == shown
 
@@ -34,7 +38,7 @@ def test_admits_an_address_of_its_networks(host: str, shown: str) -> None:
 )  # fmt: skip
 def test_refuses_every_other_and_tells_the_replica_its_address(host: str) -> None:
     with pytest.raises(SessionRefused) as refused:
-        Allowlist(NETWORKS).admit(host, 7)
+        Allowlist(NETWORKS).admit(caller_at(host, 7).address, 7)
     assert (refused.value.stage, refused.value.reason) == (Stage.ADMISSION, Reason.ADDRESS_NOT_ALLOWED)
     assert refused.value.answer is not None
     assert refused.value.answer.code == 1130
@@ -42,12 +46,12 @@ def test_refuses_every_other_and_tells_the_replica_its_address(host: str) -> Non
 
 def test_an_ipv4_network_does_not_admit_the_ipv6_address_with_the_same_bits() -> None:
     with pytest.raises(SessionRefused):
-        Allowlist(["0.0.0.0/0"]).admit("2001:db8::1", 1)
+        Allowlist(["0.0.0.0/0"]).admit(ipaddress.ip_address("2001:db8::1"), 1)
 
 
 def test_an_empty_list_admits_nobody() -> None:
     with pytest.raises(SessionRefused):
-        Allowlist([]).admit("127.0.0.1", 1)
+        Allowlist([]).admit(ipaddress.ip_address("127.0.0.1"), 1)
 
 
 @pytest.mark.parametrize("network", ["10.0.0.1/8", "2001:db8::1/32", "x", "10.0.0.0/33", ""])

@@ -82,6 +82,12 @@ BAD_PLAIN = {
     "a limit of zero": ("\n[[route]]", "[limits]\nsessions = 0\n[[route]]", ["limits.sessions"]),
     "an unknown log level": ("\n[[route]]", '[log]\nlevel = "loud"\n[[route]]', ["log.level", "'loud'"]),
     "not TOML": ("[[route]]", "[[route", ["not valid TOML"]),
+    "host bits of a load balancer": ('name = "orders"', 'name = "orders"\nproxy_protocol_from = ["10.0.0.1/8"]', [f"{ROUTE}proxy_protocol_from", "has host bits set"]),  # noqa: E501
+    "an unknown PROXY protocol": ("[route.source]", '[route.source]\nsend_proxy_protocol = "v3"', ["send_proxy_protocol", "'v3'"]),  # noqa: E501
+    "no addresses of a replica": ('name = "one"', 'name = "one"\naddresses = []', ["replica.addresses: is empty", "leave it out for any"]),  # noqa: E501
+    "host bits of a replica": ('name = "one"', 'name = "one"\naddresses = ["10.0.0.1/8"]', ["replica.addresses", "has host bits set"]),  # noqa: E501
+    "a key that lasts too long": ("\n[[route]]", "[limits]\ntls_key_records = 16777217\n[[route]]", ["limits.tls_key_records"]),  # noqa: E501
+    "a negative age": ("\n[[route]]", "[limits]\nsession_max_age_seconds = -1\n[[route]]", ["limits.session_max_age_seconds"]),  # noqa: E501
     "a server id of zero": ('name = "one"', 'name = "one"\nserver_ids = [0]', ["server_ids"]),
 }  # fmt: skip
 
@@ -205,6 +211,21 @@ BAD_TLS = {
 def test_refuses_tls(old: str, new: str, said: list[str], pki: Pki, tmp_path: Path) -> None:
     message = refused(written(tmp_path, tls_text(pki).replace(old, new, 1)), load_site)
     assert all(text in message for text in said), message
+
+
+@pytest.mark.parametrize(
+    "identity",
+    ["*", "*.example", "a.*.example", "*a.replicas.example", "**.replicas.example", "*.*.example", "spiffe://*/x"],
+)
+def test_refuses_a_wildcard_that_is_more_than_one_leading_label(identity: str, pki: Pki, tmp_path: Path) -> None:
+    message = refused(written(tmp_path, tls_text(pki).replace("replica-1.example", identity)))
+    assert "replica.identity" in message
+    assert "one whole leading label" in message
+
+
+def test_takes_a_wildcard_for_one_leading_label(pki: Pki, tmp_path: Path) -> None:
+    [route] = load_site(written(tmp_path, tls_text(pki).replace("replica-1.example", "*.replicas.example"))).routes
+    assert route.roster.entries[0].identity == "*.replicas.example"
 
 
 def test_refuses_material_that_cannot_be_used_and_names_its_file(pki: Pki, tmp_path: Path) -> None:

@@ -8,10 +8,19 @@ import sys
 import pytest
 
 from proxy.outcomes import Reason, SessionRefused, Stage
-from proxy.policy import CommandDenied, Policy
-from tests.proxy.bench import entry
+from proxy.policy import CommandDenied, Policy, authorise_server_id
+from tests.proxy.bench import enforced, entry
 from wire.capabilities import NO_CAPABILITIES, Capability
-from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, ParsedCommand, Query, RegisterReplica
+from wire.commands import (
+    BinlogDump,
+    BinlogDumpGtid,
+    Command,
+    OtherCommand,
+    ParsedCommand,
+    Query,
+    RegisterReplica,
+    parse_command,
+)
 from wire.errors import WireError
 
 POLICIES = ("replication", "backup", "any")
@@ -171,8 +180,13 @@ TRICKS = [
 def authorise(
     policy: str, payload: bytes, capabilities: Capability = NO_CAPABILITIES, *, server_ids: tuple[int, ...] = ()
 ) -> ParsedCommand:
-    judge = Policy(policy)  # type: ignore[arg-type]
-    return judge.authorise(payload, capabilities=capabilities, entry=entry(server_ids=server_ids))
+    command = parse_command(payload, capabilities)
+    Policy(policy).judge(command)  # type: ignore[arg-type]
+    if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
+        authorise_server_id(
+            command.server_id, entry=entry(server_ids=server_ids), registered=None, objections=enforced()
+        )
+    return command
 
 
 def query(text: str | bytes) -> bytes:
@@ -244,8 +258,7 @@ def test_a_hostile_text_of_a_mebibyte_costs_bounded_work() -> None:
 import resource
 resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
 from proxy.policy import CommandDenied, Policy
-from tests.proxy.bench import entry
-from wire.capabilities import NO_CAPABILITIES
+from wire.commands import Query
 n = 1 << 20
 one = b", @slave_uuid = 1"
 for text in (b" " * n, b"\\n" * n + b"x", b"SELECT" + b" " * n, b"SET @slave_uuid" + b" " * n + b"x",
@@ -254,7 +267,7 @@ for text in (b" " * n, b"\\n" * n + b"x", b"SELECT" + b" " * n, b"SET @slave_uui
              b"SET @slave_uuid = 1" + b" , @slave_uuid = ''" * (n // 20) + b" ,",
              b"SELECT BINLOG_GTID_POS('" + b"a" * n + b"'" + b" " * n, b"SET NAMES " + b"a" * n + b"'"):
     try:
-        Policy("replication").authorise(b"\\x03" + text, capabilities=NO_CAPABILITIES, entry=entry())
+        Policy("replication").judge(Query(text))
     except CommandDenied:
         continue
     raise SystemExit(f"admitted {text[:40]!r}")

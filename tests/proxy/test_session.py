@@ -15,7 +15,7 @@ from proxy.authentication import SourceTls
 from proxy.config import LimitsTable
 from proxy.logs import _JsonFormatter, _TextFormatter
 from proxy.openssl import Context, client_context
-from proxy.outcomes import ERROR_NUMBERS, Reason, Stage, err_packet
+from proxy.outcomes import ERROR_NUMBERS, Ending, Reason, Stage, err_packet
 from proxy.packets import CONNECTION_PHASE_LIMIT_BYTES
 from tests.proxy.bench import EventLog, benched, entry
 from tests.proxy.fakes import (
@@ -45,6 +45,7 @@ REGISTER = RegisterReplica(server_id=2).serialize()
 DUMP = BinlogDump(server_id=2, file=b"binlog.000001").serialize()
 ACK = SemiSyncAck(position=4, file=b"binlog.000001").serialize()
 QUIT = b"\x01"
+SHUTTING_DOWN = Ending(Reason.DRAINED, "shutting down")
 EVENTS = b"".join(
     encode_packet(
         serialize_stream_packet(RotateEvent(4, b"binlog.000001").serialize(server_id=1, with_checksum=True)), number
@@ -229,7 +230,7 @@ async def test_an_err_before_the_greeting_has_no_sqlstate_and_sequence_id_zero(l
 
 async def test_turns_the_next_away_when_too_many_are_not_logged_in(log: EventLog) -> None:
     source = FakeSource()
-    async with benched(source, log, limits=LimitsTable(unauthenticated_sessions=2)) as bench:
+    async with benched(source, log, limits=LimitsTable(unauthenticated_sessions_per_address=2)) as bench:
         waiting = [await bench.connect(), await bench.connect()]
         greetings = [await replica.receive_greeting() for replica in waiting]
         late = await bench.connect()
@@ -910,9 +911,8 @@ async def test_a_drain_ends_a_stream_after_all_that_was_read_has_been_sent(log: 
         await replica.send_command(DUMP)
         await receive_exactly(replica.peer, len(EVENTS))
         [record] = list(bench.runtime.registry)
-        assert record.end is not None
-        record.end()
-        assert await replica.peer.wait_closed() == b""
+        record.end(SHUTTING_DOWN)
+        assert await replica.peer.wait_closed() == encode_packet(SHUTTING_DOWN.answer.serialize(with_sqlstate=True), 5)
         await bench.wait_served()
         assert log.one("session_ended")["reason"] == "drained"
         assert bench.metric("sessions_ended_total", route="test", reason="drained") == 1
@@ -923,8 +923,7 @@ async def test_a_drain_tells_a_replica_that_is_logging_in_to_come_back(log: Even
         replica = await bench.connect()
         await replica.receive_greeting()
         [record] = list(bench.runtime.registry)
-        assert record.end is not None
-        record.end()
+        record.end(SHUTTING_DOWN)
         answer = ErrPacket.parse(await replica.peer.receive())
         assert (answer.code, answer.sqlstate) == (1053, b"08S01")
         await bench.assert_refused(Stage.TLS, Reason.DRAINED)
@@ -948,7 +947,7 @@ async def test_no_secret_is_ever_logged(
         await replica.peer.wait_closed()
         await bench.wait_served()
     text = "\n".join(formatter.format(record) for record in log.records)
-    assert "session_authenticated" in text
+    assert "session_started" in text
     assert "session_refused" in text
     for secret in (PASSWORD, b"hunter2", scramble(PASSWORD, NONCE)):
         for shown in (

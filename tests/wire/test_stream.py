@@ -102,12 +102,20 @@ def test_no_boundary_is_named_between_the_fragments_of_an_event() -> None:
     assert tracker.boundary is None
 
 
-def test_the_last_event_says_whether_an_acknowledgement_is_wanted() -> None:
+@pytest.mark.parametrize("cut", [None, 5, 30])
+def test_any_event_of_a_piece_can_ask_for_an_acknowledgement(cut: int | None) -> None:
+    stream = make_stream([5, 5, 5], semi_sync=True)  # the first of every three events asks
+    begin = sorted(stream.boundaries)
+    asks, asks_not = stream.data[begin[1] : begin[3]], stream.data[begin[3] : begin[4]]
     tracker = StreamTracker()
-    tracker.advance(make_stream([5], semi_sync=True).data)
-    assert tracker.ack_wanted
-    tracker = StreamTracker()
-    tracker.advance(make_stream([5, 5], semi_sync=True).data)
+    tracker.advance(stream.data[: begin[1]])
+    assert not tracker.ack_wanted
+    wanted = []
+    for piece in (asks[:cut], asks[cut:] if cut is not None else b""):
+        tracker.advance(piece)
+        wanted.append(tracker.ack_wanted)
+    assert any(wanted)
+    tracker.advance(asks_not)
     assert not tracker.ack_wanted
 
 

@@ -1,0 +1,111 @@
+"""What is said of a session is true: in `/sessions`, on the command line, in the log and in the metrics."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import MODERN, Pair, Pki
+from tests.integration.lab import BIN, Proxy, replicating
+
+StartProxy = Callable[..., Proxy]
+modern = pytest.mark.parametrize("pair", list(MODERN), indirect=True, ids=lambda flavour: flavour.value)
+DOCUMENT = Path(__file__).parents[2] / "docs" / "sessions.md"
+PLACES = ("/sessions", "session_started", "stream_started", "session_ended", "session_refused", "would_refuse")
+LAST_EVENT = "binlock_proxy_replica_last_event_timestamp_seconds"
+
+
+@modern
+def test_a_session_shows_where_its_replica_stands(pair: Pair, pki: Pki, source_side: StartProxy) -> None:
+    tcp = f"127.0.0.1:{pair.source.port}"
+    proxy = source_side(source=tcp, source_tls=pki.source_tls())
+    table = pair.table()
+    with replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
+        pair.replica.wait_for_replication()
+        table.insert(700)
+        pair.source.sql("FLUSH BINARY LOGS")
+        table.insert(5)
+        table.assert_same_on(pair.replica)
+        session = proxy.stream_of("replica-1.example")
+        assert (session["binlog_file"], session["binlog_position"]) == pair.source.binlog_position()
+        assert datetime.now(UTC) - datetime.fromisoformat(session["last_event"]) < timedelta(seconds=20)
+        assert datetime.fromisoformat(session["replica_certificate_not_after"]) == pki.replica.not_after
+        assert datetime.fromisoformat(session["source_certificate_not_after"]) == pki.source.not_after
+        assert session["replica_tls_version"] == session["source_tls_version"] == "TLSv1.3"
+        assert (session["account"], session["server_id"], session["identity"]) == ("repl", 2, "replica-1.example")
+        assert session["bytes_to_replica"] > 70_000
+
+        former = moved_to(proxy, 1)
+        assert former == datetime.fromisoformat(session["last_event"]).timestamp()
+        # Events carry whole seconds of the source's clock.
+        while time.time() < former + 1.1:
+            time.sleep(0.02)
+        table.insert(1)
+        table.assert_same_on(pair.replica)
+        moved_to(proxy, former + 1)
+
+        listed = subprocess.run(
+            [BIN / "binlock-proxy", "sessions", "--json", "--config", proxy.config],
+            capture_output=True, text=True, timeout=30, check=True,
+        )  # fmt: skip
+        assert [one["session"] for one in json.loads(listed.stdout)] == [session["session"]]
+    ended = proxy.wait_for_end(session["session"])
+    assert ended["binlog_position"] > session["binlog_position"]
+
+
+@modern
+def test_who_ended_a_session_is_told_apart(pair: Pair, pki: Pki, source_side: StartProxy) -> None:
+    proxy = source_side()
+    with replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
+        pair.replica.wait_for_replication()
+        first = proxy.stream_of("replica-1.example")["session"]
+        pair.source.restart()
+        assert proxy.wait_for_end(first)["reason"] == "closed"
+        pair.replica.wait_for_replication()
+        second = proxy.stream_of("replica-1.example")["session"]
+        pair.replica.stop_replication()
+        assert proxy.wait_for_end(second)["reason"] == "disconnected"
+
+
+def moved_to(proxy: Proxy, least: float) -> float:
+    deadline = time.monotonic() + 10
+    while (value := proxy.metric(LAST_EVENT, replica="replica-1.example")) < least:
+        assert time.monotonic() < deadline, f"{LAST_EVENT} stays at {value}"
+        time.sleep(0.02)
+    return value
+
+
+def documented() -> dict[str, set[str]]:
+    """The fields of docs/sessions.md, with the places that each is said to be found in."""
+    rows = re.findall(r"^\| `(\w+)` \|.*\|.*\| ([^|]+) \|$", DOCUMENT.read_text(), re.MULTILINE)
+    return {name: set(PLACES if places == "everywhere" else re.findall(r"`([/\w]+)`", places)) for name, places in rows}
+
+
+def test_the_document_has_every_field_and_where_it_is_found(pair: Pair, pki: Pki, source_side: StartProxy) -> None:
+    fields = documented()
+    tcp = f"127.0.0.1:{pair.source.port}"
+    roster = [{"identity": "replica-1.example", "accounts": ["another"], "server_ids": [2]}]
+    proxy = source_side(source=tcp, source_tls=pki.source_tls(), replicas=roster, more={"enforce": False})
+    table = pair.table()
+    with replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
+        table.insert(5)
+        table.assert_same_on(pair.replica)
+        shown = proxy.stream_of("replica-1.example")
+        proxy.change(more={"enforce": True})
+        proxy.wait_for_refusal("account_not_allowed")
+    lines = {place: [shown] if place == "/sessions" else proxy.events(place) for place in PLACES}
+    for place, found in lines.items():
+        seen = set().union(*found) - {"time", "level", "event"}
+        expected = {name for name, places in fields.items() if place in places}
+        assert seen, place
+        assert seen <= expected, place
+        if place in {"/sessions", "session_ended"}:
+            # What a load balancer says is shown behind one only.
+            assert seen == expected - {"via"}, place

@@ -1,0 +1,490 @@
+"""The end of a stream: between two packets, with an ERR that fits there, soon or at a quiet moment. On a mock clock."""
+
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import trio
+import trio.testing
+from trio.testing import MockClock
+
+from proxy.legs import Leg
+from proxy.outcomes import Ending, LegClosed, Reason
+from proxy.relay import BinlogRelay
+from wire.binlog import EventHeader, RotateEvent, SemiSyncAck, serialize_stream_packet
+from wire.errors import WireError
+from wire.framing import MAX_FRAGMENT_BYTES, encode_packet
+
+REVOKED = Ending(Reason.REVOKED, "the replica's certificate no longer stands: certificate revoked")
+EXPIRED = Ending(Reason.EXPIRED, "the replica's certificate has expired")
+WORN = Ending(Reason.KEY_LIMIT, "the TLS key is worn", is_urgent=False)
+AGED = Ending(Reason.MAX_AGE, "the session is old", is_urgent=False)
+ACK = encode_packet(SemiSyncAck(position=4, file=b"binlog.000001").serialize(), 0)
+URGENT_SECONDS, PATIENT_SECONDS = 0.4, 60
+
+
+def event(number: int, size: int = 50, *, semi_sync: bool = False, ack_wanted: bool = False) -> bytes:
+    """One packet with one event; its first packet is the artificial rotate event of a real stream."""
+    if number == 1:
+        rotate = RotateEvent(4, b"binlog.000001").serialize(server_id=1, with_checksum=True)
+        return encode_packet(serialize_stream_packet(rotate, semi_sync=semi_sync), 1)
+    header = EventHeader(1_700_000_000, 30, 1, 19 + size, 1000 + number, 0).serialize()
+    payload = serialize_stream_packet(header + bytes(size), semi_sync=semi_sync, ack_wanted=ack_wanted)
+    return encode_packet(payload, number % 256)
+
+
+def err(ending: Ending, sequence_id: int) -> bytes:
+    return encode_packet(ending.answer.serialize(with_sqlstate=True), sequence_id)
+
+
+async def settled() -> None:
+    await trio.testing.wait_all_tasks_blocked()
+
+
+@dataclass
+class Stage:
+    """A relay between two socket pairs; `origin` is the source's own end, `far` the replica's."""
+
+    acknowledged_after: list[float] = field(default_factory=list)
+    ended: list[Ending | None] = field(default_factory=list)
+    ended_at: float | None = None
+
+    def __post_init__(self) -> None:
+        (self.origin, source), (self.far, replica) = socket.socketpair(), socket.socketpair()
+        for sock in (self.origin, self.far):
+            sock.setblocking(False)
+        self.legs = Leg(replica, "replica"), Leg(source, "source")
+        started = SimpleNamespace(
+            authenticated=SimpleNamespace(
+                replica=SimpleNamespace(leg=self.legs[0]), source=SimpleNamespace(leg=self.legs[1])
+            )
+        )
+        self.relay = BinlogRelay(cast("Any", started), self)
+        self.to_replica = self.to_source = 0
+
+    def sent_to_replica(self, count: int) -> None:
+        self.to_replica += count
+
+    def sent_to_source(self, count: int) -> None:
+        self.to_source += count
+
+    def acknowledged(self, seconds: float) -> None:
+        self.acknowledged_after.append(seconds)
+
+    async def run(self) -> None:
+        began = trio.current_time()
+        self.ended.append(await self.relay.run())
+        self.ended_at = trio.current_time() - began
+
+    async def source_sends(self, data: bytes) -> None:
+        await Leg(self.origin, "test").send_all(data)
+        await settled()
+
+    async def replica_sends(self, data: bytes) -> None:
+        await Leg(self.far, "test").send_all(data)
+        await settled()
+
+    def came(self, sock: socket.socket) -> bytes:
+        """What has arrived, the end of the stream not told apart."""
+        data = bytearray()
+        while True:
+            try:
+                piece = sock.recv(1 << 20)
+            except BlockingIOError:
+                return bytes(data)
+            if not piece:
+                return bytes(data)
+            data += piece
+
+    def at_replica(self) -> bytes:
+        return self.came(self.far)
+
+    def at_source(self) -> bytes:
+        return self.came(self.origin)
+
+    def has_ended(self, sock: socket.socket) -> bool:
+        try:
+            return sock.recv(1) == b""
+        except BlockingIOError:
+            return False
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    for sock in (stage.origin, stage.far):
+        sock.close()
+    for leg in stage.legs:
+        leg._sock.close()
+
+
+# Where and with what a stream ends.
+
+
+async def test_between_two_packets_it_ends_at_once_with_an_err_of_the_next_number(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2))
+    stage.relay.end(REVOKED)
+    await settled()
+    assert stage.ended == [REVOKED]
+    assert stage.ended_at == 0
+    assert stage.at_replica() == event(1) + event(2) + err(REVOKED, 3)
+    assert stage.has_ended(stage.far)
+
+
+async def test_the_err_is_one_that_a_replica_can_read(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1))
+    stage.relay.end(REVOKED)
+    await settled()
+    message = b"Binlock: the replica's certificate no longer stands: certificate revoked"
+    payload = b"\xff" + (1045).to_bytes(2, "little") + b"#28000" + message
+    wanted = len(payload).to_bytes(3, "little") + b"\x02" + payload
+    assert stage.at_replica() == event(1) + wanted
+
+
+async def test_before_the_first_event_it_ends_with_number_one(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await settled()
+    stage.relay.end(REVOKED)
+    await settled()
+    assert stage.at_replica() == err(REVOKED, 1)
+
+
+async def test_the_number_after_255_is_zero(stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(b"".join(event(number) for number in range(1, 256)))
+    stage.relay.end(REVOKED)
+    await settled()
+    assert stage.at_replica().endswith(event(255) + err(REVOKED, 0))
+
+
+@pytest.mark.parametrize("ending", [REVOKED, WORN], ids=["urgent", "patient"])
+@pytest.mark.parametrize("cut", [1, 3, 4, 5, 20, 40, -1])
+async def test_in_the_middle_of_a_packet_it_waits_for_its_end(
+    cut: int, ending: Ending, stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2)[:cut])
+    stage.relay.end(ending)
+    await settled()
+    assert stage.ended == []
+    await stage.source_sends(event(2)[cut:])
+    assert stage.ended == [ending]
+    assert stage.at_replica() == event(1) + event(2) + err(ending, 3)
+
+
+async def test_what_the_source_sends_behind_that_packet_is_cut_off_at_a_boundary(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2)[:20])
+    stage.relay.end(REVOKED)
+    rest = event(2)[20:] + event(3) + event(4) + event(5)[:30]
+    await stage.source_sends(rest)
+    assert stage.ended == [REVOKED]
+    came = stage.at_replica()
+    assert came == event(1) + event(2) + event(3) + event(4) + err(REVOKED, 5)
+    assert stage.to_replica == len(came) - len(err(REVOKED, 5))
+
+
+async def test_a_big_piece_is_cut_inside(stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    nursery.start_soon(stage.run)
+    big = [event(number, 30_000) for number in range(2, 6)]
+    await stage.source_sends(event(1) + big[0][:10])
+    stage.relay.end(REVOKED)
+    await stage.source_sends(big[0][10:] + big[1] + big[2] + big[3][:-1])
+    assert stage.ended == [REVOKED]
+    assert stage.at_replica() == event(1) + b"".join(big[:3]) + err(REVOKED, 5)
+
+
+async def test_no_err_comes_between_the_packets_of_one_large_payload(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    got = bytearray()
+
+    async def read() -> None:
+        while stage.ended == []:
+            got.extend(stage.at_replica())
+            await trio.lowlevel.checkpoint()
+
+    header = EventHeader(0, 30, 1, MAX_FRAGMENT_BYTES + 99, 9, 0).serialize()
+    large = encode_packet(serialize_stream_packet(header + bytes(MAX_FRAGMENT_BYTES + 80)), 2)
+    nursery.start_soon(stage.run)
+    nursery.start_soon(read)
+    first = 4 + MAX_FRAGMENT_BYTES
+    await Leg(stage.origin, "test").send_all(event(1) + large[:first])
+    while len(got) < len(event(1)) + first:
+        await trio.lowlevel.checkpoint()
+    stage.relay.end(REVOKED)
+    for _ in range(10):
+        await trio.lowlevel.checkpoint()
+    assert stage.ended == []
+    await Leg(stage.origin, "test").send_all(large[first:])
+    while stage.ended == []:
+        await trio.lowlevel.checkpoint()
+    got.extend(stage.at_replica())
+    assert bytes(got) == event(1) + large + err(REVOKED, 4)
+
+
+# How long it may take.
+
+
+async def test_an_urgent_end_does_not_wait_for_a_packet_that_is_stuck(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2)[:20])
+    stage.relay.end(REVOKED)
+    await trio.sleep(URGENT_SECONDS + 0.1)
+    assert stage.ended == [REVOKED]
+    assert stage.ended_at == pytest.approx(URGENT_SECONDS)
+    assert stage.at_replica() == event(1) + event(2)[:20]
+
+
+async def test_an_urgent_end_does_not_wait_for_a_replica_that_reads_nothing(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    async def fill() -> None:
+        await Leg(stage.origin, "test").send_all(event(1) + event(2, 8 << 20))
+
+    nursery.start_soon(stage.run)
+    with trio.CancelScope() as filling:
+        nursery.start_soon(fill)
+        await settled()
+        stage.relay.end(REVOKED)
+        await trio.sleep(URGENT_SECONDS + 0.1)
+    assert not filling.cancelled_caught
+    assert stage.ended == [REVOKED]
+    assert stage.ended_at == pytest.approx(URGENT_SECONDS)
+    nursery.cancel_scope.cancel()
+
+
+async def test_a_patient_end_waits_for_the_outstanding_acknowledgement(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
+    await stage.source_sends(sent)
+    stage.relay.end(WORN)
+    await trio.sleep(PATIENT_SECONDS / 2)
+    assert stage.ended == []
+    await stage.replica_sends(ACK)
+    assert stage.ended == [WORN]
+    assert stage.at_replica() == sent + err(WORN, 3)
+    assert stage.at_source() == ACK
+
+
+async def test_a_patient_end_goes_on_moving_events_while_it_waits(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
+    stage.relay.end(WORN)
+    await stage.source_sends(event(3, semi_sync=True))
+    assert stage.ended == []
+    assert stage.at_replica().endswith(event(3, semi_sync=True))
+    await stage.replica_sends(ACK)
+    assert stage.ended == [WORN]
+    assert stage.at_replica() == err(WORN, 4)
+
+
+async def test_a_patient_end_waits_for_an_acknowledgement_that_an_earlier_event_of_the_piece_asked_for(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    asks, asks_not = event(2, semi_sync=True, ack_wanted=True), event(3, semi_sync=True)
+    await stage.source_sends(event(1, semi_sync=True) + asks + asks_not)
+    stage.relay.end(WORN)
+    await stage.source_sends(event(4, semi_sync=True))
+    assert stage.ended == []
+    await stage.replica_sends(ACK)
+    assert stage.ended == [WORN]
+
+
+async def test_a_patient_end_without_an_outstanding_acknowledgement_comes_at_once(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
+    await stage.source_sends(sent)
+    await stage.replica_sends(ACK)
+    stage.relay.end(WORN)
+    await settled()
+    assert stage.ended == [WORN]
+    assert stage.at_replica() == sent + err(WORN, 3)
+
+
+async def test_a_patient_end_does_not_wait_for_ever(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
+    stage.relay.end(WORN)
+    await trio.sleep(PATIENT_SECONDS + 1)
+    assert stage.ended == [WORN]
+    assert stage.ended_at == pytest.approx(PATIENT_SECONDS)
+
+
+async def test_an_urgent_end_does_not_wait_for_an_acknowledgement(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
+    await stage.source_sends(sent)
+    stage.relay.end(REVOKED)
+    await settled()
+    assert stage.ended == [REVOKED]
+    assert stage.at_replica() == sent + err(REVOKED, 3)
+
+
+async def test_an_urgent_end_overtakes_a_patient_one(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
+    stage.relay.end(WORN)
+    await settled()
+    stage.relay.end(REVOKED)
+    await settled()
+    assert stage.ended == [REVOKED]
+
+
+@pytest.mark.parametrize(("first", "second"), [(REVOKED, EXPIRED), (REVOKED, WORN), (WORN, AGED)])
+async def test_the_first_reason_of_the_same_or_greater_urgency_stands(
+    first: Ending, second: Ending, stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2)[:20])
+    stage.relay.end(first)
+    stage.relay.end(second)
+    await stage.source_sends(event(2)[20:])
+    assert stage.ended == [first]
+
+
+async def test_an_end_that_is_asked_for_again_and_again_is_not_put_off(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """As the supervisor does: it asks again each time it looks and finds the session still there."""
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2)[:20])
+    for _ in range(4):
+        stage.relay.end(REVOKED)
+        await trio.sleep(URGENT_SECONDS / 3)
+    assert stage.ended == [REVOKED]
+    assert stage.ended_at == pytest.approx(URGENT_SECONDS)
+
+
+# What is counted.
+
+
+async def test_the_time_to_an_acknowledgement_is_told(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
+    await trio.sleep(1.5)
+    await stage.replica_sends(ACK)
+    await stage.source_sends(event(3, semi_sync=True, ack_wanted=True))
+    await trio.sleep(0.25)
+    await stage.replica_sends(ACK)
+    assert stage.acknowledged_after == pytest.approx([1.5, 0.25])
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_acknowledgement_that_comes_in_pieces_is_told_when_it_is_whole(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
+    await stage.replica_sends(ACK[:7])
+    assert stage.acknowledged_after == []
+    await trio.sleep(1)
+    await stage.replica_sends(ACK[7:])
+    assert stage.acknowledged_after == pytest.approx([1])
+    assert stage.at_source() == ACK
+    nursery.cancel_scope.cancel()
+
+
+async def test_an_acknowledgement_that_nobody_asked_for_is_not_told(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True))
+    await stage.replica_sends(ACK)
+    assert stage.acknowledged_after == []
+    assert stage.at_source() == ACK
+    nursery.cancel_scope.cancel()
+
+
+async def test_bytes_are_counted_in_each_direction(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1) + event(2))
+    await stage.replica_sends(ACK)
+    assert (stage.to_replica, stage.to_source) == (len(event(1) + event(2)), len(ACK))
+    nursery.cancel_scope.cancel()
+
+
+# Ends that nobody asked for.
+
+
+async def test_the_end_of_both_directions_is_nobodys_ending(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1))
+    stage.origin.shutdown(socket.SHUT_WR)
+    stage.far.shutdown(socket.SHUT_WR)
+    await trio.sleep(10)
+    assert stage.ended == [None]
+
+
+async def test_after_one_direction_has_ended_the_other_has_five_seconds(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1))
+    stage.origin.shutdown(socket.SHUT_WR)
+    await trio.sleep(10)
+    assert stage.ended == [None]
+    assert stage.ended_at == pytest.approx(5)
+
+
+async def test_an_end_after_the_source_has_closed_writes_no_err(
+    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    nursery.start_soon(stage.run)
+    await stage.source_sends(event(1))
+    stage.origin.shutdown(socket.SHUT_WR)
+    await settled()
+    stage.relay.end(REVOKED)
+    await trio.sleep(1)
+    assert stage.ended == [REVOKED]
+    assert stage.at_replica() == event(1)
+
+
+async def test_something_else_than_an_acknowledgement_is_raised(stage: Stage, autojump_clock: MockClock) -> None:
+    stage.far.send(encode_packet(b"\x03SELECT 1", 0))
+    with pytest.raises(WireError):
+        await stage.relay.run()
+    assert stage.at_source() == b""
+
+
+async def test_a_leg_that_breaks_is_raised(stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock) -> None:
+    stage.far.shutdown(socket.SHUT_RD)
+    stage.origin.send(event(1))
+    with pytest.raises(LegClosed) as closed:
+        await stage.relay.run()
+    assert closed.value.leg == "replica"
