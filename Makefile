@@ -13,7 +13,7 @@ venv: $(VENV)/.ready  ## the virtual environment, with the programs in .venv/bin
 
 $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Binlock needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv $(VENV) || { echo 'make: no virtual environment: install python3-venv (apt-get install python3-venv)' >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install --quiet --editable '.[audit]' --group dev
 	touch $@

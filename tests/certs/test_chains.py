@@ -1,4 +1,3 @@
-import shutil
 import ssl
 import subprocess
 from datetime import UTC, datetime, timedelta
@@ -15,6 +14,7 @@ from certs.builders import build_revocation_list
 from certs.keys import KeyType
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
+from testbed.fetch import bundle
 from tests.certs.handshakes import shake_hands, shake_hands_with_pyopenssl
 
 LIFETIME = Lifetime.days(90)
@@ -25,12 +25,11 @@ def leaf_of(authority: Authority, role: Role, name: str, **names: list[str]) -> 
 
 
 def openssl_verify(authority: Authority, leaf: IssuedLeaf, *options: str) -> subprocess.CompletedProcess[str]:
-    openssl = shutil.which("openssl")
-    assert openssl, "these tests need the openssl program: install the package openssl"
+    openssl = bundle("openssl").command("openssl")
     files = authority.files
     trust = ["-CAfile", str(files.certificate), "-CRLfile", str(files.revocation_list)]
     return subprocess.run(
-        [openssl, "verify", "-x509_strict", "-crl_check_all", *trust, *options, str(leaf.certificate_file)],
+        [*openssl, "verify", "-x509_strict", "-crl_check_all", *trust, *options, str(leaf.certificate_file)],
         capture_output=True,
         text=True,
         check=False,

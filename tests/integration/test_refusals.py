@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from testbed.fetch import bundle
 from testbed.flavours import Flavour
 from testbed.servers import Server, free_port
 from tests.integration.conftest import MODERN, Pair, Pki
@@ -213,7 +214,7 @@ def test_a_tls_version_that_is_not_on_the_list(pair: Pair, pki: Pki, source_side
 
 def openssl_client(proxy: Proxy, pki: Pki, *options: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["openssl", "s_client", "-starttls", "mysql", "-connect", f"127.0.0.1:{proxy.port}",
+        [*bundle("openssl").command("openssl"), "s_client", "-starttls", "mysql", "-connect", f"127.0.0.1:{proxy.port}",
          "-CAfile", pki.authority.ca, "-showcerts", *map(str, options)],
         input="", capture_output=True, text=True, timeout=30, check=False,
     )  # fmt: skip
