@@ -112,6 +112,9 @@ def _authorised_entry(verified: VerifiedReplica, account: str, objections: Objec
     for entry in verified.entries:
         if account in entry.accounts:
             return entry
+    if not verified.entries and not objections.enforce:
+        # Observe mode has said already that the roster does not have it.
+        return UNLISTED
     who = verified.identity or "this plaintext route"
     allowed = ", ".join(sorted({account for entry in verified.entries for account in entry.accounts}))
     objections.raise_or_note(
@@ -122,7 +125,7 @@ def _authorised_entry(verified: VerifiedReplica, account: str, objections: Objec
             told=f"{who} may not log in as {account!r} on this route",
         )
     )
-    return verified.entries[0] if verified.entries else UNLISTED
+    return verified.entries[0]
 
 
 class _Exchange:

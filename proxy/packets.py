@@ -10,7 +10,7 @@ from __future__ import annotations
 from proxy.legs import Leg
 from wire.errors import MalformedPacket
 from wire.framing import HEADER_BYTES, PacketDecoder, encode_packet
-from wire.phases import ConnectionPhases, Phase, Sender
+from wire.phases import ConnectionPhases, Sender
 
 # A greeting or a login has some hundred bytes; connection attributes may add 64 KiB
 # (performance_schema_session_connect_attrs_size). Far below the 16 MiB at which a payload is split.
@@ -64,12 +64,3 @@ class PacketStream:
         data = encode_packet(payload, self._next_sequence_id)
         self._next_sequence_id = (self._next_sequence_id + 1) % 256
         await self.leg.send_all(data)
-
-    @property
-    def is_peers_turn(self) -> bool:
-        """Whether the peer is writing or about to: what it says must be read before it will read an answer."""
-        return self._peer is Sender.REPLICA and self.phases.phase in {
-            Phase.LOGIN,
-            Phase.LOGIN_OVER_TLS,
-            Phase.AUTH_RESPONSE,
-        }
