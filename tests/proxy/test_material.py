@@ -15,8 +15,8 @@ from proxy.config import ConfigError, TlsTable
 from proxy.material import TlsMaterial, load_material, material_files
 from proxy.openssl import Context, server_context
 from proxy.outcomes import Reason
+from tests.proxy.handshakes import as_server, replica
 from tests.proxy.pki import EXPIRED, NOT_YET, Leaf, Pki, TestAuthority
-from tests.proxy.test_tls import as_server, replica
 
 HOUR = timedelta(hours=1)
 Crl = x509.CertificateRevocationList

@@ -25,9 +25,9 @@ from proxy.outcomes import ListenError
 from proxy.server import Server
 from proxy.site import Route, load_site
 from tests.proxy.bench import GIVE_UP_SECONDS, EventLog, make_route
+from tests.proxy.conversations import DUMP, EVENTS, receive_exactly
 from tests.proxy.fakes import OK, REPLICA_CAPABILITIES, FakeReplica, FakeSource, PacketPeer
 from tests.proxy.pki import Pki
-from tests.proxy.test_session import DUMP, EVENTS, receive_exactly
 from wire.commands import Query
 from wire.results import ErrPacket
 
