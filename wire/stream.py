@@ -24,6 +24,8 @@ _ROTATE_LIMIT_BYTES = HEADER_BYTES + 3 + EVENT_HEADER_BYTES + 8 + 512 + 4
 _plain_at = struct.Struct("<IB4xB").unpack_from
 _semi_sync_at = struct.Struct("<I2xB4xB").unpack_from
 _int4_at = struct.Struct("<I").unpack_from
+# Of an event's header: timestamp, type, log position.
+_event_at = struct.Struct("<IB8xI").unpack_from
 _ROTATE = int(EventType.ROTATE)
 # Where the event begins in a packet: behind packet header and status byte, and behind the semi-synchronous header.
 _PLAIN_EVENT_OFFSET = HEADER_BYTES + 1
@@ -85,21 +87,26 @@ class StreamTracker:
 
     def advance(self, data: Payload) -> None:
         """Take the next piece."""
-        carried = len(self._carried)
-        # Seldom, for the place where a piece breaks off is seldom within the first bytes of a packet.
-        view = memoryview(self._carried + bytes(data)) if carried else memoryview(data)
         self._boundary = None
         self.ack_wanted = False
-        position = self._walk(view, self._skip, carried)
-        size = len(view)
-        self._carried = bytes(view[position:])
+        size, carried = len(data), len(self._carried)
+        if self._skip > size:
+            self._skip -= size
+            return
+        view = memoryview(data)
+        if carried:
+            # Seldom, for the place where a piece breaks off is seldom within the first bytes of a packet.
+            view = memoryview(self._carried + bytes(view))
+            size += carried
+        position = self._walk(view, size, carried)
+        self._carried = b"" if position >= size else bytes(view[position:])
         self._skip = max(0, position - size)
         if position == size and not self._continues:
             self._boundary = (size - carried, self._next_sequence_id)
 
-    def _walk(self, view: memoryview, position: int, carried: int) -> int:
+    def _walk(self, view: memoryview, size: int, carried: int) -> int:
         """Looks at the packets that begin in `view`; returns where the next will begin, or where one breaks off."""
-        size = len(view)
+        position = self._skip
         latest = -1  # the latest packet that carries on no other
         while position < size:
             if self._event_offset and not self._continues:
@@ -119,6 +126,8 @@ class StreamTracker:
                     self.packets += count
                     self.ack_wanted |= bool(flags & 1) and self._event_offset == _SEMI_SYNC_EVENT_OFFSET
                     self._next_sequence_id = (view[latest + 3] + 1) & 0xFF
+                    if position >= size:
+                        break
             end = self._end_of_packet(view, position)
             if end is None:
                 break
@@ -175,9 +184,9 @@ class StreamTracker:
         # An error or the end of the stream is shorter than any event, or begins otherwise.
         if start + self._event_offset + EVENT_HEADER_BYTES > len(view) or view[start + HEADER_BYTES] != OK_HEADER:
             return
-        event = start + self._event_offset
-        timestamp, log_position = _int4_at(view, event)[0], _int4_at(view, event + 13)[0]
-        self.timestamp_seconds = timestamp or self.timestamp_seconds
+        timestamp, type_code, log_position = _event_at(view, start + self._event_offset)
+        if timestamp:
+            self.timestamp_seconds = timestamp
         # Artificial events have no position; a rotate event's own is that of the file it ends.
-        if log_position and view[event + 4] != _ROTATE:
+        if log_position and type_code != _ROTATE:
             self.log_position = log_position
