@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
 
+from proxy.config import PolicyName
 from proxy.identity import RosterEntry
 from proxy.objections import Objections
 from proxy.outcomes import Reason, SessionRefused, Stage
@@ -18,8 +18,6 @@ from wire.commands import (
     Query,
     RegisterReplica,
 )
-
-PolicyName = Literal["replication", "backup", "any"]
 
 _NUMBER = r"\d+"
 _STRING = r"'[^'\\;]*'"

@@ -88,7 +88,7 @@ class Server:
                             await self.reload()
                     acceptors.cancel_scope.cancel()
                 self._drain(sessions)
-            log_event(logging.INFO, "stopped", sessions_cut=len(self.registry))
+            log_event(logging.INFO, "stopped", sessions_cut=self.registry.cut)
             everything.cancel_scope.cancel()
 
     async def reload(self) -> None:
@@ -136,6 +136,10 @@ class Server:
         return self._site.route(name)
 
     async def _serve_one(self, sock: socket.socket, route: Route) -> None:
+        if self.is_draining:
+            # Accepted in the turn in which the drain began, which has not seen it.
+            sock.close()
+            return
         await serve_replica(sock, route, self._runtime)
 
     async def _supervise(self) -> None:

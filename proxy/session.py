@@ -50,7 +50,13 @@ class Runtime:
 
 async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> None:
     """Carries one replica's connection. Never raises but to be cancelled."""
-    async with _session_scope(sock, route, runtime) as session:
+    try:
+        session = _Session(sock, route, runtime)
+    except OSError:
+        # The peer has reset the connection before it could be looked at.
+        sock.close()
+        return
+    async with _session_scope(session):
         with trio.fail_after(runtime.limits.connection_phase_seconds):
             caller = await read_preamble(session.replica.leg, session.caller, route.load_balancers)
             session.note_caller(caller)
@@ -106,6 +112,7 @@ class _Session:
         self.objections = Objections(route.enforce, self._note_objection)
         self.record = runtime.registry.open(route=route, peer=(self.caller.address, self.caller.port))
         self.ending: Ending | None = None
+        self.is_concluded = False
         metrics = runtime.metrics
         self._to_replica = metrics.relayed_bytes.labels(route.name, "source_to_replica")
         self._to_source = metrics.relayed_bytes.labels(route.name, "replica_to_source")
@@ -198,14 +205,9 @@ class _Session:
 
 
 @asynccontextmanager
-async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) -> AsyncIterator[_Session]:
-    """Opens and closes a session; turns every failure into one log line, one count and at most one ERR."""
-    try:
-        session = _Session(sock, route, runtime)
-    except OSError:
-        # The peer was gone before it could be looked at.
-        sock.close()
-        return
+async def _session_scope(session: _Session) -> AsyncIterator[None]:
+    """Closes a session; turns every failure into one log line, one count and at most one ERR."""
+    route, runtime = session.route, session.runtime
     metrics, record = runtime.metrics, session.record
     refuse = partial(_refuse, session)
     cancel_scope = trio.CancelScope()
@@ -219,7 +221,7 @@ async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) ->
     try:
         with cancel_scope:
             try:
-                yield session
+                yield
             except SessionRefused as refusal:
                 await refuse(refusal.stage, refusal.reason, refusal.detail, refusal.answer)
             except WireError as error:
@@ -240,6 +242,10 @@ async def _session_scope(sock: socket.socket, route: Route, runtime: Runtime) ->
         if cancel_scope.cancelled_caught and session.ending is not None:
             await refuse(record.stage, session.ending.reason, session.ending.detail, session.ending.answer)
     finally:
+        if not session.is_concluded:
+            # Cancelled from outside: the time for the drain is over.
+            runtime.registry.cut += 1
+            _end(session, Ending(Reason.DRAINED, "cut at the end of the drain"))
         session.close()
         runtime.registry.close(record)
         metrics.sessions_active.labels(route.name).dec()
@@ -250,6 +256,7 @@ _REFUSALS_AFTER_LOGIN = frozenset({Reason.SERVER_ID_NOT_ALLOWED, Reason.PROTOCOL
 
 
 async def _refuse(session: _Session, stage: Stage, reason: Reason, detail: str, answer: ErrPacket | None) -> None:
+    session.is_concluded = True
     record, metrics, route = session.record, session.runtime.metrics, session.route.name
     if record.is_authenticated and reason not in _REFUSALS_AFTER_LOGIN:
         _end(session, Ending(reason, detail))
@@ -263,6 +270,7 @@ async def _refuse(session: _Session, stage: Stage, reason: Reason, detail: str, 
 
 
 def _end(session: _Session, ending: Ending | None) -> None:
+    session.is_concluded = True
     metrics, route = session.runtime.metrics, session.route.name
     ending = ending or Ending(Reason.CLOSED, "")
     fields = {"reason": ending.reason.value, "detail": ending.detail} if ending.detail else {"reason": "closed"}

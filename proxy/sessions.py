@@ -101,9 +101,14 @@ class SessionRecord:
 
 
 class SessionRegistry:
-    """Every session that is open."""
+    """Every session that is open.
+
+    Attributes:
+        cut: how many did not end in the time of a drain.
+    """
 
     def __init__(self) -> None:
+        self.cut = 0
         self._open: dict[int, SessionRecord] = {}
         self._numbers = itertools.count(1)
 

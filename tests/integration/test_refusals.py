@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import struct
 import subprocess
 import time
 from collections.abc import Callable
@@ -312,6 +313,16 @@ def test_garbage_ends_its_own_session_only(pair: Pair, pki: Pki, source_side: St
         assert event["reason"] in {"protocol_error", "timeout"}
         table.insert(10)
         table.assert_same_on(pair.replica)
+
+
+def test_a_port_scan_that_resets_its_connections_ends_nothing(pair: Pair, pki: Pki, source_side: StartProxy) -> None:
+    proxy = source_side()
+    for _ in range(200):
+        scan = socket.create_connection(("127.0.0.1", proxy.port))
+        scan.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        scan.close()
+    with replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
+        pair.replica.wait_for_replication()
 
 
 def test_silent_peers_are_sent_away_and_do_not_keep_others_out(pair: Pair, pki: Pki, source_side: StartProxy) -> None:

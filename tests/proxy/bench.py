@@ -16,14 +16,14 @@ from proxy.addresses import Address, TcpAddress
 from proxy.admission import Allowlist
 from proxy.authentication import SourceTls
 from proxy.bridging import PasswordKey
-from proxy.config import LimitsTable, ProxyProtocolVersion
+from proxy.config import LimitsTable, PolicyName, ProxyProtocolVersion
 from proxy.identity import Roster, RosterEntry
 from proxy.material import TlsMaterial
 from proxy.metrics import Metrics
 from proxy.objections import Objections
 from proxy.openssl import Context
 from proxy.outcomes import Reason, SessionRefused, Stage
-from proxy.policy import Policy, PolicyName
+from proxy.policy import Policy
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRegistry
 from proxy.site import Route

@@ -1,6 +1,8 @@
 """Silence, garbage, and ends in the wrong place."""
 
 import logging
+import socket
+import struct
 
 import pytest
 import trio
@@ -10,6 +12,7 @@ from proxy.config import LimitsTable
 from proxy.openssl import Context
 from proxy.outcomes import Reason, Stage
 from proxy.packets import CONNECTION_PHASE_LIMIT_BYTES
+from proxy.session import serve_replica
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.conversations import QUERY
 from tests.proxy.fakes import (
@@ -144,3 +147,28 @@ async def test_a_source_that_hangs_up_during_the_login_is_named_as_the_one(log: 
         with pytest.raises(PeerGone):
             await replica.log_in()
         await bench.assert_refused(Stage.AUTHENTICATION, Reason.SOURCE_DISCONNECTED)
+
+
+async def test_a_peer_that_has_reset_before_it_could_be_looked_at_ends_nothing(log: EventLog) -> None:
+    async with benched(FakeSource(), log) as bench:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            peer = socket.create_connection(listener.getsockname())
+            peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            peer.close()
+            accepted, _ = listener.accept()
+            with pytest.raises(OSError, match="not connected"):
+                accepted.getpeername()
+            await serve_replica(accepted, bench.route, bench.runtime)
+            assert accepted.fileno() == -1
+        assert len(bench.runtime.registry) == 0
+        assert log.events("defect") == []
+
+
+async def test_a_session_that_the_drain_cuts_is_counted_and_logged(log: EventLog) -> None:
+    async with benched(FakeSource(), log) as bench:
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.create_connection(listener.getsockname()):
+            accepted, _ = listener.accept()
+            with trio.move_on_after(0.2):
+                await serve_replica(accepted, bench.route, bench.runtime)
+        assert bench.runtime.registry.cut == 1
+        assert log.one("session_ended")["detail"] == "cut at the end of the drain"
