@@ -20,7 +20,7 @@ from proxy.logs import log_defect, log_event, set_up_logging
 from proxy.metrics import Metrics
 from proxy.outcomes import Ending, ListenError, Reason
 from proxy.session import Runtime, serve_replica
-from proxy.sessions import SessionRegistry
+from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
 from proxy.watch import signature_of
@@ -154,11 +154,7 @@ class Server:
         for record in self.registry:
             if not record.is_authenticated:
                 continue
-            ending = worn_out(record, self._runtime.limits, now)
-            route = self._site.route(record.route)
-            if ending is None and route is not record.judged_under:
-                ending = fallen(record, route)
-                record.judged_under = route
+            ending = self._judged(record, now)
             if ending is not None:
                 record.end(ending)
                 ended += 1
@@ -166,6 +162,18 @@ class Server:
                 gauge = self._metrics.replica_last_event.labels(record.route, record.replica)
                 gauge.set(record.tracker.timestamp_seconds)
         return ended
+
+    def _judged(self, record: SessionRecord, now: datetime) -> Ending | None:
+        route = self._site.route(record.route)
+        try:
+            ending = worn_out(record, self._runtime.limits, now)
+            if ending is None and route is not record.judged_under:
+                ending = fallen(record, route)
+                record.judged_under = route
+        except Exception as error:  # noqa: BLE001 - a defect here ends the session that cannot be judged, and no other
+            log_defect(error, **record.fields())
+            return Ending(Reason.UNTRUSTED, "the session cannot be judged again; see Binlock's log")
+        return ending
 
     async def _watch_files(self) -> None:
         candidate = self._seen

@@ -21,9 +21,11 @@ from proxy.addresses import TcpAddress
 from proxy.listeners import Listeners
 from proxy.logs import logger
 from proxy.openssl import Negotiated
-from proxy.outcomes import ListenError
+from proxy.outcomes import Ending, ListenError
 from proxy.server import Server
+from proxy.sessions import SessionRecord
 from proxy.site import Route, load_site
+from proxy.standing import fallen
 from tests.proxy.bench import GIVE_UP_SECONDS, EventLog, make_route
 from tests.proxy.conversations import DUMP, EVENTS, receive_exactly
 from tests.proxy.fakes import OK, REPLICA_CAPABILITIES, FakeReplica, FakeSource, PacketPeer
@@ -371,6 +373,30 @@ async def test_sessions_of_a_route_that_is_gone_end_with_an_err_and_the_others_d
         assert running.metric("sessions_ended_total", route="old", reason="route_changed") == 1
         await say_goodbye(kept)
         assert (await running.until("session_ended", 2))["reason"] == "closed"
+
+
+async def test_a_session_that_cannot_be_judged_again_ends_and_the_others_do_not(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge = fallen
+
+    def judge_or_fail(record: SessionRecord, route: Route | None) -> Ending | None:
+        if record.route == "odd":
+            raise RuntimeError("a defect")
+        return judge(record, route)
+
+    monkeypatch.setattr(server_module, "fallen", judge_or_fail)
+    running.write(running.route(), running.route("odd", listen="localhost:0"))
+    async with serving(running):
+        await running.streaming("odd")
+        kept = await running.streaming()
+        assert (await running.hang_up())["sessions_ended"] == 1
+        ended = await running.until("session_ended")
+        assert (ended["route"], ended["reason"]) == ("odd", "untrusted")
+        await say_goodbye(kept)
+        assert (await running.until("session_ended", 2))["reason"] == "closed"
+        assert len(running.log.events("defect")) == 1
+        running.log.records[:] = [record for record in running.log.records if record.getMessage() != "defect"]
 
 
 async def test_a_revoked_replica_is_told_and_others_are_untouched(running: Running, pki: Pki) -> None:
