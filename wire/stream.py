@@ -6,6 +6,10 @@ packet ends, and so where another may be put in; which binlog file and position 
 the source waits for an acknowledgement.
 
 It trusts the source to frame its packets and checks nothing: what it says is for ends of sessions and for metrics.
+
+In a dense piece, where events are small and many, even a look at each costs as much as the relay itself. There the
+tracker looks at the first event, finds one near the end of the piece, and proves by the log positions of the two how
+many packets lie between them. Where that fails (a rotation, an event without a position) it looks at each.
 """
 
 import struct
@@ -26,7 +30,14 @@ _semi_sync_at = struct.Struct("<I2xB4xB").unpack_from
 _int4_at = struct.Struct("<I").unpack_from
 # Of an event's header: timestamp, type, log position.
 _event_at = struct.Struct("<IB8xI").unpack_from
+# All of it but the flags: timestamp, type, server id, size, log position.
+_header_at = struct.Struct("<IBIII").unpack_from
+_SERVER_ID_OFFSET = 5
 _ROTATE = int(EventType.ROTATE)
+# From so many packets in a piece on, the next is taken for dense; and how much of its end is searched for an event.
+_DENSE_PACKETS = 32
+_TAIL_BYTES = 2048
+_TAIL_TRIES = 64
 # Where the event begins in a packet: behind packet header and status byte, and behind the semi-synchronous header.
 _PLAIN_EVENT_OFFSET = HEADER_BYTES + 1
 _SEMI_SYNC_EVENT_OFFSET = HEADER_BYTES + 3
@@ -39,8 +50,9 @@ class StreamTracker:
         file: the binlog file that the replica is being sent, empty until the first rotate event.
         log_position: the position behind the last event that has one. It is 32 bits wide in the event.
         timestamp_seconds: when the last event that says so was made, by the source's clock; 0 if none was seen.
+        event_type: the last event's type code (Log_event_type, see `EventType`); 0 before the first.
         packets: how many packets have begun.
-        ack_wanted: whether an event that began in the last piece asks for an acknowledgement.
+        ack_wanted: whether an event that was looked at in the last piece asks for an acknowledgement.
     """
 
     __slots__ = (
@@ -48,9 +60,11 @@ class StreamTracker:
         "_carried",
         "_continues",
         "_event_offset",
+        "_is_dense",
         "_next_sequence_id",
         "_skip",
         "ack_wanted",
+        "event_type",
         "file",
         "log_position",
         "packets",
@@ -61,12 +75,14 @@ class StreamTracker:
         self.file = b""
         self.log_position = 0
         self.timestamp_seconds = 0
+        self.event_type = 0
         self.packets = 0
         self.ack_wanted = False
         self._event_offset = 0  # of the event in a packet, header included; 0 until the first packet has told
         self._carried = b""  # the beginning of a packet that the last piece broke off
         self._skip = 0  # bytes of the last packet still to come
         self._continues = False  # whether the next packet carries on a payload of 16 MiB
+        self._is_dense = False  # whether the last piece held many packets
         self._next_sequence_id = 1
         self._boundary: tuple[int, int] | None = (0, 1)
 
@@ -98,7 +114,9 @@ class StreamTracker:
             # Seldom, for the place where a piece breaks off is seldom within the first bytes of a packet.
             view = memoryview(self._carried + bytes(view))
             size += carried
+        packets = self.packets
         position = self._walk(view, size, carried)
+        self._is_dense = self.packets - packets >= _DENSE_PACKETS
         self._carried = b"" if position >= size else bytes(view[position:])
         self._skip = max(0, position - size)
         if position == size and not self._continues:
@@ -108,6 +126,8 @@ class StreamTracker:
         """Looks at the packets that begin in `view`; returns where the next will begin, or where one breaks off."""
         position = self._skip
         latest = -1  # the latest packet that carries on no other
+        if self._is_dense and not self._continues and size - position > 2 * _TAIL_BYTES:
+            position = self._leap(view, position, size)
         while position < size:
             if self._event_offset and not self._continues:
                 # Once per packet, and a piece may hold thousands: no more is asked here than what leads out.
@@ -139,6 +159,38 @@ class StreamTracker:
             self._note_event(view, latest)
             if latest >= carried:
                 self._boundary = (latest - carried, view[latest + 3])
+        return position
+
+    def _leap(self, view: memoryview, position: int, size: int) -> int:
+        """Passes over packets without looking at each; returns where one near the end begins, or `position`.
+
+        An event says how large it is and where in the log it ends. So between two events of one file lies as much log
+        as their positions say, and as many packets as there are bytes beyond that, divided by what each packet adds.
+        The sequence ids must agree.
+        """
+        offset = self._event_offset
+        _, _, server_id, event_bytes, log_position = _header_at(view, position + offset)
+        log_start = log_position - event_bytes
+        tail_start = size - _TAIL_BYTES
+        tail, wanted = bytes(view[tail_start:size]), server_id.to_bytes(4, "little")
+        found = tail.find(wanted)
+        for _ in range(_TAIL_TRIES):
+            candidate = tail_start + found - _SERVER_ID_OFFSET - offset
+            if found < 0 or candidate + offset + EVENT_HEADER_BYTES > size:
+                break
+            _, _, _, event_bytes, log_position = _header_at(view, candidate + offset)
+            logged_bytes = (log_position - event_bytes - log_start) & 0xFFFFFFFF
+            packets, rest = divmod(candidate - position - logged_bytes, offset)
+            header = _int4_at(view, candidate)[0]
+            if (
+                rest == 0
+                and 0 < packets <= logged_bytes // EVENT_HEADER_BYTES
+                and header & MAX_FRAGMENT_BYTES == event_bytes + offset - HEADER_BYTES
+                and header >> 24 == (view[position + 3] + packets) & 0xFF
+            ):
+                self.packets += packets
+                return candidate
+            found = tail.find(wanted, found + 1)
         return position
 
     def _end_of_packet(self, view: memoryview, start: int) -> int | None:
@@ -185,6 +237,7 @@ class StreamTracker:
         if start + self._event_offset + EVENT_HEADER_BYTES > len(view) or view[start + HEADER_BYTES] != OK_HEADER:
             return
         timestamp, type_code, log_position = _event_at(view, start + self._event_offset)
+        self.event_type = type_code
         if timestamp:
             self.timestamp_seconds = timestamp
         # Artificial events have no position; a rotate event's own is that of the file it ends.

@@ -34,7 +34,7 @@ def make_stream(sizes: list[int], *, semi_sync: bool, rotate_every: int = 9, fir
             payloads.append(_rotate(file, position, semi_sync, with_checksum=number % 2 == 0))
         position += 19 + size
         timestamp = 1_700_000_000 + number
-        header = EventHeader(timestamp, EventType.WRITE_ROWS, 1, 19 + size, position, 0)
+        header = EventHeader(timestamp, EventType.WRITE_ROWS, 1, 19 + size, position % (1 << 32), 0)
         event = header.serialize() + bytes(size)
         payloads.append(serialize_stream_packet(event, semi_sync=semi_sync, ack_wanted=number % 3 == 0))
     data, sequence_id, boundaries = bytearray(), 1, {0: 1}
@@ -77,6 +77,49 @@ def test_the_tracker_knows_its_place_however_the_stream_is_cut(
     assert (tracker.file, tracker.log_position) == (stream.file, stream.log_position)
     assert tracker.timestamp_seconds == stream.timestamp_seconds
     assert tracker.packets == stream.packets
+
+
+@given(
+    st.lists(st.integers(0, 900), min_size=5, max_size=40),
+    st.sampled_from([7, 150, 100_000]),
+    st.sampled_from([5_000, 16_384, 60_001]),
+    st.booleans(),
+)
+def test_the_tracker_knows_its_place_where_it_passes_over_packets(
+    bodies: list[int], rotate_every: int, piece_bytes: int, semi_sync: bool
+) -> None:
+    stream = make_stream(bodies * 30, semi_sync=semi_sync, rotate_every=rotate_every, first_position=4_294_960_000)
+    tracker = follow(stream, list(range(0, len(stream.data), piece_bytes)))
+    assert (tracker.file, tracker.log_position) == (stream.file, stream.log_position % (1 << 32))
+    assert (tracker.timestamp_seconds, tracker.event_type) == (stream.timestamp_seconds, EventType.WRITE_ROWS)
+    assert tracker.packets == stream.packets
+
+
+@pytest.mark.parametrize(
+    ("packets", "stray_bytes", "stray_sequence", "stray_length"),
+    [(300, 1, 0, 0), (300, 0, 1, 0), (300, 0, 0, 1), (5900, 0, 0, 0)],
+    ids=["positions", "sequence-id", "length", "more-packets-than-log"],
+)
+def test_an_event_forged_within_a_row_misleads_nobody(
+    packets: int, stray_bytes: int, stray_sequence: int, stray_length: int
+) -> None:
+    dense = make_stream([20] * 100, semi_sync=False, rotate_every=10_000)
+    boundary = max(dense.boundaries)
+    sequence_id = dense.boundaries[boundary]
+    forged_at, row_bytes = 30_000, 31_000
+    end = dense.log_position + row_bytes
+    # As it would be if so many packets lay before it, but for what is astray.
+    told_end = dense.log_position + forged_at - 5 * packets + 27 - stray_bytes
+    xid = EventHeader(1, EventType.XID, 1, 27, told_end, 0).serialize() + bytes(8)
+    forged = encode_packet(serialize_stream_packet(xid) + bytes(stray_length), sequence_id + packets + stray_sequence)
+    header = EventHeader(7, EventType.WRITE_ROWS, 1, row_bytes, end, 0).serialize()
+    body = bytes(forged_at - 5 - len(header)) + forged
+    packet = encode_packet(serialize_stream_packet(header + body.ljust(row_bytes - 19, b"\x00")), sequence_id)
+    tracker = StreamTracker()
+    tracker.advance(dense.data)
+    tracker.advance(packet)
+    assert (tracker.log_position, tracker.packets) == (end, dense.packets + 1)
+    assert tracker.boundary == (len(packet), (sequence_id + 1) % 256)
 
 
 @pytest.mark.parametrize("semi_sync", [False, True])
