@@ -31,10 +31,10 @@ from wire.authentication import (
     classify_auth_reply,
 )
 from wire.capabilities import Capability
+from wire.compression import Algorithm, agreed_algorithm
 from wire.login import HandshakeResponse41, with_auth_response, with_tls_flag
 from wire.results import ErrPacket, OkPacket
 
-_COMPRESSION = Capability.CLIENT_COMPRESS | Capability.CLIENT_ZSTD_COMPRESSION_ALGORITHM
 _REQUESTS_KEY = {
     CACHING_SHA2_PASSWORD: bytes([CACHING_SHA2_REQUEST_PUBLIC_KEY]),
     SHA256_PASSWORD: bytes([SHA256_REQUEST_PUBLIC_KEY]),
@@ -66,6 +66,11 @@ class AuthenticatedReplica:
     capabilities: Capability
     source_negotiated: Negotiated | None
 
+    @property
+    def compression(self) -> Algorithm | None:
+        """What both ends compress with from here on, if they do."""
+        return agreed_algorithm(self.capabilities)
+
 
 async def relay_authentication(
     verified: VerifiedReplica, *, source_tls: SourceTls | None, password_key: PasswordKey, objections: Objections
@@ -90,14 +95,6 @@ async def relay_authentication(
     capabilities = login.capabilities & greeting.capabilities
     account = login.user.decode(errors="backslashreplace")
     entry = _authorised_entry(verified, account, objections)
-    if capabilities & _COMPRESSION:
-        raise SessionRefused(
-            Stage.AUTHENTICATION,
-            Reason.COMPRESSION_NOT_SUPPORTED,
-            "the replica asks for protocol compression",
-            told="protocol compression is not supported yet; set SOURCE_COMPRESSION_ALGORITHMS='uncompressed' or "
-            "slave_compressed_protocol=OFF",
-        )
     negotiated = None
     if source_tls is not None:
         negotiated = await encrypt_source(

@@ -12,14 +12,15 @@ from typing import Protocol
 import trio
 
 from proxy.authentication import AuthenticatedReplica
+from proxy.command_packets import CommandPacket, CommandReader
+from proxy.compression import inflater_for
 from proxy.legs import Leg
 from proxy.objections import Objections
 from proxy.outcomes import LegClosed, Reason, SessionRefused, err_packet
 from proxy.policy import CommandDenied, Policy, authorise_server_id
 from proxy.pump import Pump
 from wire.commands import BinlogDump, BinlogDumpGtid, Command, OtherCommand, RegisterReplica, parse_command
-from wire.errors import WireError
-from wire.framing import Packet, PacketDecoder, encode_packet
+from wire.errors import UnexpectedPacket, WireError
 from wire.results import ErrPacket
 
 
@@ -98,16 +99,17 @@ async def _relay_until_dump(
     authenticated: AuthenticatedReplica, policy: Policy, objections: Objections, observer: CommandObserver
 ) -> BinlogDump | BinlogDumpGtid | None:
     replica, source = authenticated.replica.leg, authenticated.source.leg
+    commands = CommandReader(replica, policy.command_limit_bytes, inflater_for(authenticated.compression))
     registered: int | None = None
     while True:
-        packet = await _receive_command(replica, policy.command_limit_bytes)
-        command = parse_command(packet.payload, authenticated.capabilities)
+        received = await commands.receive()
+        command = parse_command(received.packet.payload, authenticated.capabilities)
         try:
             policy.judge(command)
         except CommandDenied as denial:
             observer.command_denied(str(denial), is_refused=objections.enforce or denial.is_final)
             if objections.enforce or denial.is_final:
-                await _answer(replica, packet, err_packet(Reason.COMMAND_REFUSED, str(denial)))
+                await _answer(replica, received, err_packet(Reason.COMMAND_REFUSED, str(denial)))
                 continue
         if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
             observer.server_id_seen(command.server_id)
@@ -117,11 +119,13 @@ async def _relay_until_dump(
                 )
             except SessionRefused as refusal:
                 if refusal.answer is not None:
-                    await _answer(replica, packet, refusal.answer)
+                    await _answer(replica, received, refusal.answer)
                 raise
             registered = command.server_id
-        await source.send_all(encode_packet(packet.payload, packet.sequence_id))
-        observer.sent_to_source(len(packet.payload))
+        if commands.is_ahead and isinstance(command, BinlogDump | BinlogDumpGtid):
+            raise UnexpectedPacket("a command behind the dump command")
+        await source.send_all(received.sent)
+        observer.sent_to_source(len(received.sent))
         if isinstance(command, BinlogDump | BinlogDumpGtid):
             return command
         if isinstance(command, OtherCommand) and command.command is Command.COM_QUIT:
@@ -132,14 +136,5 @@ async def _relay_until_dump(
             return None
 
 
-async def _answer(replica: Leg, command: Packet, answer: ErrPacket) -> None:
-    await replica.send_all(encode_packet(answer.serialize(with_sqlstate=True), command.last_sequence_id + 1))
-
-
-async def _receive_command(replica: Leg, limit_bytes: int) -> Packet:
-    decoder = PacketDecoder(limit_bytes)
-    packet = None
-    while packet is None:
-        decoder.feed(await replica.receive_exactly(decoder.bytes_needed()))
-        packet = decoder.next_packet()
-    return packet
+async def _answer(replica: Leg, command: CommandPacket, answer: ErrPacket) -> None:
+    await replica.send_all(command.encode_answer(answer.serialize(with_sqlstate=True)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -16,6 +18,7 @@ from prometheus_client.exposition import choose_encoder
 
 from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import Reason, Stage
+from proxy.sessions import SessionRecord
 from proxy.site import Site
 
 _DIRECTIONS = ("source_to_replica", "replica_to_source")
@@ -103,12 +106,7 @@ class Metrics:
             buckets=_ACK_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self.replica_last_event = Gauge(
-            f"{prefix}_replica_last_event_timestamp_seconds",
-            "When the last event that this roster entry was sent was made, by the source's clock.",
-            ["route", "replica"],
-            registry=self.registry,
-        )
+        self._describe_streams(prefix)
         self.config_last_reload_success = Gauge(
             f"{prefix}_config_last_reload_success",
             "Whether the configuration on disk is the one that runs.",
@@ -138,6 +136,73 @@ class Metrics:
             registry=self.registry,
         )
 
+    def _describe_streams(self, prefix: str) -> None:
+        """What is known of each replica's stream, looked at some times a second."""
+        labels = ["route", "replica"]
+        self.replica_last_event = Gauge(
+            f"{prefix}_replica_last_event_timestamp_seconds",
+            "When the last event that this roster entry was sent was made, by the source's clock.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_last_event_type = Gauge(
+            f"{prefix}_replica_last_event_type",
+            "Type code of the last event that this roster entry was sent (Log_event_type); 27 and 41 are heartbeats.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_delivery_lag = Gauge(
+            f"{prefix}_replica_delivery_lag_seconds",
+            "How old the last event was when this roster entry was sent it; the two clocks' difference included.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_last_activity = Gauge(
+            f"{prefix}_replica_last_activity_timestamp_seconds",
+            "When this roster entry was last sent anything, heartbeats included.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_events = Counter(
+            f"{prefix}_replica_events",
+            "Events that this roster entry was sent, heartbeats included.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_binlog_file_number = Gauge(
+            f"{prefix}_replica_binlog_file_number",
+            "The digits at the end of the name of the binlog file that this roster entry is being sent.",
+            labels,
+            registry=self.registry,
+        )
+        self.replica_binlog_position = Gauge(
+            f"{prefix}_replica_binlog_position_bytes",
+            "Position behind the last event that this roster entry was sent: what it has read, not applied.",
+            labels,
+            registry=self.registry,
+        )
+
+    def note_stream(self, record: SessionRecord) -> None:
+        """Takes over where the stream of a session stands, if it has one."""
+        tracker = record.tracker
+        if tracker is None:
+            return
+        labels = (record.route, record.replica)
+        events, has_moved = record.pace.look(tracker)
+        if not events:
+            return
+        now_seconds = time.time()
+        self.replica_events.labels(*labels).inc(events)
+        self.replica_last_activity.labels(*labels).set(now_seconds)
+        self.replica_last_event_type.labels(*labels).set(tracker.event_type)
+        self.replica_binlog_position.labels(*labels).set(tracker.log_position)
+        digits = tracker.file.rpartition(b".")[2]
+        if digits.isdigit():
+            self.replica_binlog_file_number.labels(*labels).set(int(digits))
+        if tracker.timestamp_seconds and has_moved:
+            self.replica_last_event.labels(*labels).set(tracker.timestamp_seconds)
+            self.replica_delivery_lag.labels(*labels).set(max(0.0, now_seconds - tracker.timestamp_seconds))
+
     def describe_site(self, site: Site) -> None:
         """Makes every label set that is known beforehand exist, so that rates and absences can be told apart.
 
@@ -157,6 +222,7 @@ class Metrics:
                 self.relayed_bytes.labels(route.name, direction)
             for entry in route.roster.entries:
                 self.replica_connected.labels(route.name, entry.name)
+                self.replica_events.labels(route.name, entry.name)
             for leg, material in route.materials.items():
                 if material.certificate is not None:
                     self.certificate_not_after.labels(route.name, f"{leg}_leg").set(

@@ -55,7 +55,6 @@ class Reason(StrEnum):
     SERVER_ID_NOT_ALLOWED = "server_id_not_allowed"
     AUTHENTICATION_REJECTED = "authentication_rejected"
     AUTHENTICATION_NOT_BRIDGEABLE = "authentication_not_bridgeable"
-    COMPRESSION_NOT_SUPPORTED = "compression_not_supported"
     COMMAND_REFUSED = "command_refused"
     PROTOCOL_ERROR = "protocol_error"
     TIMEOUT = "timeout"
@@ -90,7 +89,6 @@ ERROR_NUMBERS: dict[Reason, tuple[int, bytes]] = {
     Reason.ADDRESS_NOT_ON_ROSTER: (1045, b"28000"),
     Reason.ACCOUNT_NOT_ALLOWED: (1045, b"28000"),
     Reason.AUTHENTICATION_NOT_BRIDGEABLE: (1045, b"28000"),
-    Reason.COMPRESSION_NOT_SUPPORTED: (1235, b"42000"),  # ER_NOT_SUPPORTED_YET
     Reason.SERVER_ID_NOT_ALLOWED: (1227, b"42000"),  # ER_SPECIFIC_ACCESS_DENIED_ERROR
     Reason.COMMAND_REFUSED: (1227, b"42000"),
     Reason.PROTOCOL_ERROR: (1043, b"08S01"),  # ER_HANDSHAKE_ERROR

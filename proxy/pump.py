@@ -13,6 +13,7 @@ from enum import Enum
 import trio
 
 from proxy.legs import Leg
+from wire.compressed_stream import CompressedStreamTracker
 from wire.stream import StreamTracker
 
 # Sixteen TLS records: one receive and one send for each 256 KiB of a bulk stream.
@@ -67,7 +68,7 @@ class Pump:
         *,
         count: Callable[[int], None],
         admit: Callable[[memoryview], memoryview] | None = None,
-        tracker: StreamTracker | None = None,
+        tracker: StreamTracker | CompressedStreamTracker | None = None,
     ) -> None:
         self._origin = origin
         self._sink = sink
@@ -95,6 +96,7 @@ class Pump:
 
         Raises:
             LegClosed: either leg broke.
+            WireError: what came is none of what `admit` or `tracker` knows.
         """
         with self._scope:
             while not (self._is_pausing and self._is_between_packets):
@@ -134,7 +136,7 @@ class Pump:
             self._tracker.advance(piece)
             if self._is_pausing and self._tracker.boundary is not None:
                 # What follows is not sent: the replica asks for it again.
-                piece, self._is_cut = piece[: self._tracker.boundary[0]], True
+                piece, self._is_cut = piece[: self._tracker.boundary], True
         if self._admit is not None:
             piece = self._admit(piece)
         size = len(piece)

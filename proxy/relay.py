@@ -11,18 +11,16 @@ from typing import Protocol
 
 import trio
 
+from proxy.acknowledgements import AcknowledgementGuard, CompressedAcknowledgementGuard
 from proxy.command_phase import StartedDump
+from proxy.compression import inflater_for
 from proxy.legs import Leg
 from proxy.outcomes import Ending, LegClosed
 from proxy.pump import Pump, PumpEnd
-from wire.binlog import SEMI_SYNC_MAGIC
+from wire.compressed_stream import CompressedStreamTracker
 from wire.errors import WireError
-from wire.framing import HEADER_BYTES, PacketDecoder, encode_packet
-from wire.phases import Message, Phase, Sender, classify
 from wire.stream import StreamTracker
 
-# A SemiSyncAck is 9 bytes and a binlog file name, at most 512 (FN_REFLEN in mysys.h).
-_ACK_LIMIT_BYTES = 9 + 512
 # After one direction has ended, how long the other may still take.
 _HALF_CLOSE_SECONDS = 5
 # An urgent ending waits no longer for the packet that is half-way through: a second is promised from cause to end.
@@ -55,9 +53,13 @@ class BinlogRelay:
         self._replica = started.authenticated.replica.leg
         self._source = started.authenticated.source.leg
         self._observer = observer
-        self.tracker = StreamTracker()
-        self._events = Pump(self._source, self._replica, count=self._sent_events, tracker=self.tracker)
-        self._guard = _AcknowledgementGuard()
+        new_inflater = inflater_for(started.authenticated.compression)
+        self._place = StreamTracker() if new_inflater is None else CompressedStreamTracker(new_inflater)
+        self.tracker = self._place if isinstance(self._place, StreamTracker) else self._place.stream
+        self._events = Pump(self._source, self._replica, count=self._sent_events, tracker=self._place)
+        self._guard: AcknowledgementGuard | CompressedAcknowledgementGuard = (
+            AcknowledgementGuard() if new_inflater is None else CompressedAcknowledgementGuard(new_inflater)
+        )
         self._acknowledgements = Pump(
             self._replica, self._source, count=self._sent_acknowledgements, admit=self._guard.admit
         )
@@ -83,7 +85,8 @@ class BinlogRelay:
 
         Raises:
             LegClosed: a leg broke.
-            WireError: the replica sent something else than an acknowledgement or COM_QUIT.
+            WireError: the replica sent something else than an acknowledgement or COM_QUIT, or what should be
+                compressed is not.
         """
         with self._scope:
             async with trio.open_nursery() as nursery:
@@ -111,12 +114,11 @@ class BinlogRelay:
         nursery.cancel_scope.deadline = trio.current_time() + _HALF_CLOSE_SECONDS
 
     async def _say_why(self) -> None:
-        boundary = self.tracker.boundary
-        if self._ending is None or boundary is None:
+        if self._ending is None or self._place.boundary is None:
             return
         answer = self._ending.answer.serialize(with_sqlstate=True)
         try:
-            await self._replica.send_all(encode_packet(answer, boundary[1]))
+            await self._replica.send_all(self._place.encode_at_boundary(answer))
             self._replica.end_sending()
         except LegClosed:
             return
@@ -127,7 +129,7 @@ class BinlogRelay:
 
     def _sent_events(self, count: int) -> None:
         self._observer.sent_to_replica(count)
-        if self.tracker.ack_wanted and self._ack_wanted_since is None:
+        if self._place.ack_wanted and self._ack_wanted_since is None:
             self._ack_wanted_since = trio.current_time()
         self._end_if_it_may_be()
 
@@ -138,42 +140,3 @@ class BinlogRelay:
             self._ack_wanted_since = None
         self._guard.acknowledged = False
         self._end_if_it_may_be()
-
-
-class _AcknowledgementGuard:
-    """Lets whole acknowledgements through. An unfinished one waits, so that none is ever judged by its header alone.
-
-    Attributes:
-        acknowledged: whether one was let through since this was last set to False.
-    """
-
-    def __init__(self) -> None:
-        self.acknowledged = False
-        self._decoder = PacketDecoder(_ACK_LIMIT_BYTES)
-
-    def admit(self, piece: memoryview) -> memoryview:
-        """What may go to the source now.
-
-        Raises:
-            WireError: something else than an acknowledgement or COM_QUIT came.
-        """
-        if not len(self._decoder) and _is_one_acknowledgement(piece):
-            self.acknowledged = True
-            return piece
-        self._decoder.feed(piece)
-        admitted = []
-        while (packet := self._decoder.next_packet()) is not None:
-            message = classify(Phase.STREAM, Sender.REPLICA, packet.payload)
-            self.acknowledged |= message is Message.SEMI_SYNC_ACK
-            admitted.append(encode_packet(packet.payload, packet.sequence_id))
-        return memoryview(b"".join(admitted))
-
-
-def _is_one_acknowledgement(piece: memoryview) -> bool:
-    # As it comes on nearly every commit: one packet, whole, nothing behind it.
-    size = len(piece) - HEADER_BYTES
-    return (
-        9 < size <= _ACK_LIMIT_BYTES
-        and piece[HEADER_BYTES] == SEMI_SYNC_MAGIC
-        and (piece[0] | piece[1] << 8 | piece[2] << 16) == size
-    )

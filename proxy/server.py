@@ -158,9 +158,7 @@ class Server:
             if ending is not None:
                 record.end(ending)
                 ended += 1
-            if record.tracker is not None and record.tracker.timestamp_seconds:
-                gauge = self._metrics.replica_last_event.labels(record.route, record.replica)
-                gauge.set(record.tracker.timestamp_seconds)
+            self._metrics.note_stream(record)
         return ended
 
     def _judged(self, record: SessionRecord, now: datetime) -> Ending | None:

@@ -141,6 +141,7 @@ class _Session:
         self.note_tls("source", authenticated.source_negotiated)
         record = self.record
         record.entry, record.account, record.is_authenticated = authenticated.entry, authenticated.account, True
+        record.compression = authenticated.compression or ""
         record.legs = [authenticated.replica.leg, authenticated.source.leg]
         log_event(logging.INFO, "session_started", **record.fields())
 
@@ -151,7 +152,10 @@ class _Session:
         metrics, record = self.runtime.metrics, self.record
         log_event(logging.INFO, "stream_started", **record.fields())
         with metrics.replica_connected.labels(self.route.name, record.replica).track_inprogress():
-            self.ending = await relay.run()
+            try:
+                self.ending = await relay.run()
+            finally:
+                metrics.note_stream(record)
 
     def command_denied(self, reason: str, *, is_refused: bool) -> None:
         if not is_refused:

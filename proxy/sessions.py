@@ -15,7 +15,48 @@ from proxy.legs import Leg
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, Stage
 from proxy.site import Route
+from wire.binlog import name_of_event_type
 from wire.stream import StreamTracker
+
+# Over how long a rate is taken at least.
+_PACE_SECONDS = 1
+
+
+@dataclass(slots=True)
+class Pace:
+    """How fast a stream goes, from looks at it now and then.
+
+    Attributes:
+        events: how many there were at the last look; heartbeats are events.
+        per_second: over the last whole second or more.
+        active: when a look last found an event that had not been there.
+        place: file, position and time of the last event at the last look.
+    """
+
+    events: int = 0
+    per_second: float = 0.0
+    active: datetime | None = None
+    place: tuple[bytes, int, int] = (b"", 0, 0)
+    _counted_events: int = 0
+    _counted_seconds: float = field(default_factory=time.monotonic)
+
+    def look(self, tracker: StreamTracker) -> tuple[int, bool]:
+        """Takes what the tracker says now.
+
+        Returns:
+            How many events have come since the last look, and whether the place in the binlog is another.
+        """
+        now, since = time.monotonic(), tracker.packets - self.events
+        self.events = tracker.packets
+        if since:
+            self.active = datetime.now(UTC)
+        elapsed_seconds = now - self._counted_seconds
+        if elapsed_seconds >= _PACE_SECONDS:
+            self.per_second = (self.events - self._counted_events) / elapsed_seconds
+            self._counted_events, self._counted_seconds = self.events, now
+        place = (tracker.file, tracker.log_position, tracker.timestamp_seconds)
+        has_moved, self.place = place != self.place, place
+        return since, has_moved
 
 
 @dataclass(slots=True, kw_only=True)
@@ -29,7 +70,9 @@ class SessionRecord:
         judged_under: the route as it was when the session was last judged.
         is_leaving: whether it was told to make room for another; its place counts as free already.
         end: ends the session; given by whichever stage is running.
+        compression: the algorithm that both ends compress with, if they do.
         tracker: where the stream stands, once there is one.
+        pace: how fast it goes.
         legs: the connections, for what they count.
     """
 
@@ -44,6 +87,7 @@ class SessionRecord:
     server_id: int | None = None
     replica_tls: Negotiated | None = None
     source_tls: Negotiated | None = None
+    compression: str = ""
     is_authenticated: bool = False
     is_leaving: bool = False
     bytes_to_replica: int = 0
@@ -54,6 +98,7 @@ class SessionRecord:
     started_seconds: float = field(default_factory=time.monotonic)
     end: Callable[[Ending], None] = lambda _: None
     tracker: StreamTracker | None = None
+    pace: Pace = field(default_factory=Pace)
     legs: list[Leg] = field(default_factory=list)
 
     @property
@@ -78,6 +123,7 @@ class SessionRecord:
             "identity": self.identity,
             "account": self.account,
             "server_id": self.server_id,
+            "compression": self.compression,
             "started": self.started.isoformat(timespec="milliseconds"),
             "age_seconds": round(self.age_seconds, 3),
             "bytes_to_replica": self.bytes_to_replica,
@@ -92,12 +138,23 @@ class SessionRecord:
                 if tls.peer_not_after is not None:
                     shown[f"{leg}_certificate_not_after"] = tls.peer_not_after.isoformat()
         if self.tracker is not None and self.tracker.file:
-            shown["binlog_file"] = self.tracker.file.decode(errors="replace")
-            shown["binlog_position"] = self.tracker.log_position
-            if self.tracker.timestamp_seconds:
-                last = datetime.fromtimestamp(self.tracker.timestamp_seconds, UTC)
-                shown["last_event"] = last.isoformat(timespec="seconds")
+            shown |= self._stream_fields(self.tracker)
         return {name: value for name, value in shown.items() if value not in ("", None, [])}
+
+    def _stream_fields(self, tracker: StreamTracker) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "binlog_file": tracker.file.decode(errors="replace"),
+            "binlog_position": tracker.log_position,
+            "events": tracker.packets,
+            "events_per_second": round(self.pace.per_second, 1),
+            "last_event_type": name_of_event_type(tracker.event_type),
+        }
+        if tracker.timestamp_seconds:
+            last = datetime.fromtimestamp(tracker.timestamp_seconds, UTC)
+            shown["last_event"] = last.isoformat(timespec="seconds")
+        if self.pace.active:
+            shown["last_active"] = self.pace.active.isoformat(timespec="milliseconds")
+        return shown
 
 
 class SessionRegistry:

@@ -118,6 +118,7 @@ def change_source(
     retry_count: int | None,
     bind: str | None,
     heartbeat_period: float | None,
+    compression: str,
 ) -> tuple[str, list[Option]]:
     """CHANGE REPLICATION SOURCE TO or CHANGE MASTER TO with placeholders, and their values.
 
@@ -148,7 +149,10 @@ def change_source(
         using = "slave_pos" if auto_position else "no"
         keyword = f", MASTER_USE_GTID = {using}"
         command = "CHANGE MASTER TO"
+        if compression == "zstd":
+            raise ValueError("MariaDB has no zstd in its protocol")
     else:
+        options["SOURCE_COMPRESSION_ALGORITHMS"] = compression
         options["SOURCE_AUTO_POSITION"] = auto_position
         options["GET_SOURCE_PUBLIC_KEY"] = get_source_public_key
         keyword = ""

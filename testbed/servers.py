@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import pymysql
 
@@ -203,6 +203,7 @@ class Server(SqlAccess):
         retry_count: int | None = None,
         bind: str | None = None,
         heartbeat_period: float | None = None,
+        compression: Literal["uncompressed", "zlib", "zstd"] = "uncompressed",
     ) -> None:
         """Point this server at a source and start; returns at once, connected or not.
 
@@ -219,6 +220,7 @@ class Server(SqlAccess):
             retry_count: MySQL: how many attempts; None for a day's worth (the server's own is 10).
             bind: the local address to connect from.
             heartbeat_period: in seconds; None for the server's default.
+            compression: of the protocol, asked for by this end alone. MariaDB has zlib, and for the whole server.
 
         Raises:
             ValueError: an option that this dialect does not have.
@@ -227,9 +229,11 @@ class Server(SqlAccess):
             self.flavour, host=host, port=port, user=user, password=password, auto_position=auto_position,
             position=position, tls=tls, get_source_public_key=get_source_public_key,
             connect_retry_seconds=connect_retry_seconds, retry_count=retry_count, bind=bind,
-            heartbeat_period=heartbeat_period,
+            heartbeat_period=heartbeat_period, compression=compression,
         )  # fmt: skip
         self.sql(statement, *values)
+        if self.flavour.is_mariadb:
+            self.sql(f"SET GLOBAL slave_compressed_protocol = {int(compression == 'zlib')}")
         self.start_replication()
 
     def start_replication(self) -> None:

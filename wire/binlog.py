@@ -86,6 +86,14 @@ class EventType(IntEnum):
     MARIADB_DELETE_ROWS_COMPRESSED = 171
 
 
+def name_of_event_type(code: int) -> str:
+    """The type's name, or its number where the name is not known."""
+    try:
+        return EventType(code).name
+    except ValueError:
+        return str(code)
+
+
 @dataclass(frozen=True, slots=True)
 class EventHeader:
     """The 19 bytes that begin every event. `event_size_bytes` counts them, and a checksum if there is one."""

@@ -17,7 +17,7 @@ import struct
 from wire.binlog import EVENT_HEADER_BYTES, SEMI_SYNC_MAGIC, EventType, RotateEvent
 from wire.datatypes import Payload
 from wire.errors import WireError
-from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
+from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES, encode_packet
 from wire.results import OK_HEADER
 
 # Packet header, status byte, two bytes of semi-synchronous header, event header: what is looked at of a packet.
@@ -84,17 +84,25 @@ class StreamTracker:
         self._continues = False  # whether the next packet carries on a payload of 16 MiB
         self._is_dense = False  # whether the last piece held many packets
         self._next_sequence_id = 1
-        self._boundary: tuple[int, int] | None = (0, 1)
+        self._boundary: tuple[int, int] | None = (0, 1)  # and the sequence id that a packet put in there would carry
 
     @property
-    def boundary(self) -> tuple[int, int] | None:
-        """The latest place in the last piece at which another packet could be put in.
+    def boundary(self) -> int | None:
+        """The latest offset in the last piece (it may be its end) at which another packet could be put in.
 
-        Returns:
-            Its offset in the piece (it may be the piece's end), and the sequence id that such a packet would carry;
-            None if the piece lies within one packet.
+        None if the piece lies within one packet.
         """
-        return self._boundary
+        return None if self._boundary is None else self._boundary[0]
+
+    def encode_at_boundary(self, payload: Payload) -> bytes:
+        """Write a packet as it would be put in at the latest boundary.
+
+        Raises:
+            ValueError: There is none.
+        """
+        if self._boundary is None:
+            raise ValueError("the last piece lies within one packet")
+        return encode_packet(payload, self._boundary[1])
 
     @property
     def is_between_packets(self) -> bool:

@@ -50,7 +50,6 @@ REFUSED = {
     Reason.ADDRESS_NOT_ON_ROSTER: _FALLS,
     Reason.ACCOUNT_NOT_ALLOWED: _FALLS,
     Reason.SERVER_ID_NOT_ALLOWED: _FALLS,
-    Reason.COMPRESSION_NOT_SUPPORTED: (SESSION_REFUSALS, "test_refuses_compression_and_says_how_to_turn_it_off"),
     Reason.AUTHENTICATION_NOT_BRIDGEABLE: (
         "integration/test_authentication.py",
         "test_a_replica_that_holds_the_sources_own_key_is_told_so",

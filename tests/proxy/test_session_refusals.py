@@ -270,16 +270,6 @@ async def test_passes_on_the_sources_refusal_of_the_login_byte_for_byte(
         await bench.assert_refused(Stage.AUTHENTICATION, Reason.AUTHENTICATION_REJECTED)
 
 
-async def test_refuses_compression_and_says_how_to_turn_it_off(log: EventLog) -> None:
-    source = FakeSource()
-    async with benched(source, log) as bench:
-        replica = await bench.connect(capabilities=REPLICA_CAPABILITIES | Capability.CLIENT_COMPRESS)
-        answer = ErrPacket.parse(await replica.log_in())
-        assert answer.code == 1235
-        assert b"SOURCE_COMPRESSION_ALGORITHMS='uncompressed'" in answer.message
-        await bench.assert_refused(Stage.AUTHENTICATION, Reason.COMPRESSION_NOT_SUPPORTED)
-
-
 async def test_compression_that_the_source_does_not_offer_is_not_compression(log: EventLog) -> None:
     source = FakeSource(capabilities=SOURCE_CAPABILITIES & ~Capability.CLIENT_COMPRESS)
     async with benched(source, log) as bench:
