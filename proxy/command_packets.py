@@ -47,7 +47,7 @@ class CommandReader:
         self._limit_bytes = limit_bytes
         self._decoder = PacketDecoder(limit_bytes)
         self._frames = None if new_inflater is None else FrameReader(new_inflater, max_content_bytes=limit_bytes)
-        self._sent = b""
+        self._sent = bytearray()
         self._frame_sequence_id = 0
 
     @property
@@ -70,9 +70,10 @@ class CommandReader:
         while (packet := self._decoder.next_packet()) is None:
             await self._receive_frame(self._frames)
         if is_whole and not self.is_ahead:
-            sent, self._sent = self._sent, b""
+            sent = bytes(self._sent)
         else:
-            sent, self._sent = encode_stored_frames(encode_packet(packet.payload, packet.sequence_id), 0), b""
+            sent = encode_stored_frames(encode_packet(packet.payload, packet.sequence_id), 0)
+        self._sent.clear()
         return CommandPacket(packet, sent, self._frame_sequence_id)
 
     async def _receive_frame(self, frames: FrameReader) -> None:

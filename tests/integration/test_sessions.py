@@ -14,12 +14,32 @@ import pytest
 
 from tests.integration.conftest import MODERN, Pair, Pki
 from tests.integration.lab import BIN, Proxy, replicating
+from wire.binlog import EventType
 
 StartProxy = Callable[..., Proxy]
 modern = pytest.mark.parametrize("pair", list(MODERN), indirect=True, ids=lambda flavour: flavour.value)
 DOCUMENT = Path(__file__).parents[2] / "docs" / "sessions.md"
 PLACES = ("/sessions", "session_started", "stream_started", "session_ended", "session_refused", "would_refuse")
 LAST_EVENT = "binlock_proxy_replica_last_event_timestamp_seconds"
+
+
+def assert_stream_is_measured(proxy: Proxy, pair: Pair) -> None:
+    """What the metrics say of the stream is what the source says."""
+
+    def measured(name: str) -> float:
+        return proxy.metric(f"binlock_proxy_replica_{name}", replica="replica-1.example")
+
+    file, position = pair.source.binlog_position()
+    pair.replica.wait_until(lambda: measured("binlog_position_bytes") == position, what="the position")
+    assert measured("binlog_file_number") == int(file.rpartition(".")[2])
+    assert 0 <= measured("delivery_lag_seconds") < 20
+    assert time.time() - measured("last_activity_timestamp_seconds") < 20
+    [session] = proxy.sessions()
+    assert session["events"] > 10
+    pair.replica.wait_until(lambda: measured("events_total") >= session["events"], what="the count of events")
+    assert session["last_event_type"] in {"XID", "HEARTBEAT", "HEARTBEAT_V2"}
+    assert measured("last_event_type") in {EventType[session["last_event_type"]], 27, 41}
+    assert datetime.now(UTC) - datetime.fromisoformat(session["last_active"]) < timedelta(seconds=20)
 
 
 @modern
@@ -50,6 +70,7 @@ def test_a_session_shows_where_its_replica_stands(pair: Pair, pki: Pki, source_s
         table.insert(1)
         table.assert_same_on(pair.replica)
         moved_to(proxy, former + 1)
+        assert_stream_is_measured(proxy, pair)
 
         listed = subprocess.run(
             [BIN / "binlock-proxy", "sessions", "--json", "--config", proxy.config],
@@ -94,9 +115,13 @@ def test_the_document_has_every_field_and_where_it_is_found(pair: Pair, pki: Pki
     roster = [{"identity": "replica-1.example", "accounts": ["another"], "server_ids": [2]}]
     proxy = source_side(source=tcp, source_tls=pki.source_tls(), replicas=roster, more={"enforce": False})
     table = pair.table()
-    with replicating(pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
+    tls = pki.authority.replica_tls(pki.replica)
+    with replicating(pair.replica, proxy.port, user="repl", tls=tls, compression="zlib"):
         table.insert(5)
         table.assert_same_on(pair.replica)
+        pair.replica.wait_until(
+            lambda: "last_active" in proxy.stream_of("replica-1.example"), what="a look at the stream"
+        )
         shown = proxy.stream_of("replica-1.example")
         proxy.change(more={"enforce": True})
         proxy.wait_for_refusal("account_not_allowed")
