@@ -29,6 +29,7 @@ lint: venv  ## style, types, import contracts
 
 test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
+	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/pytest
 
 bench: venv  ## the relay beside its peers, as ratios

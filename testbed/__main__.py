@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from testbed.fetch import RECIPES, SERVERS, FetchError, fetch
+from testbed.node import packages
 
 
 def run_fetch(arguments: argparse.Namespace) -> int:
@@ -24,6 +26,17 @@ def run_fetch(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def run_packages(arguments: argparse.Namespace) -> int:
+    """Install the packages of a folder."""
+    try:
+        place = packages(arguments.folder)
+    except FetchError as error:
+        print(f"testbed: {error}", file=sys.stderr)
+        return 1
+    print(f"{arguments.folder}: in {place}", file=sys.stderr)
+    return 0
+
+
 def main() -> int:
     """Run one command; the exit status."""
     parser = argparse.ArgumentParser(prog="python -m testbed", description=__doc__)
@@ -36,6 +49,9 @@ def main() -> int:
         help=f"{', '.join(RECIPES)}, or all (default: {', '.join(SERVERS)})",
     )
     fetching.set_defaults(run=run_fetch)
+    installing = commands.add_parser("packages", help="install a folder's npm packages into the private folder")
+    installing.add_argument("folder", metavar="FOLDER", type=Path, help="has a package.json and a package-lock.json")
+    installing.set_defaults(run=run_packages)
     arguments = parser.parse_args()
     status: int = arguments.run(arguments)
     return status

@@ -11,6 +11,8 @@ import pytest
 
 from testbed.flavours import Flavour
 from testbed.servers import Server
+from tests.integration.clients.programs import ClientPrograms
+from tests.integration.clients.stand import Stand
 from tests.integration.lab import PASSWORD, Authority, Leaf, Proxy, RouteConfig, Table
 
 MODERN = (Flavour.MYSQL_9_7, Flavour.MARIADB_11_8)
@@ -177,3 +179,34 @@ def replica_side(pki: Pki, pair: Pair, tmp_path: Path) -> Iterator[Callable[...,
     yield start
     for proxy in started:
         proxy.__exit__()
+
+
+@pytest.fixture(scope="session")
+def clients(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientPrograms]:
+    """Other people's clients, each started when it is first needed."""
+    with ClientPrograms(tmp_path_factory.mktemp("clients")) as programs:
+        yield programs
+
+
+@pytest.fixture(scope="session")
+def start_stand(
+    pki: Pki, start_pair: Callable[[Flavour], Pair], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[Flavour], Stand]]:
+    """Makes the stand of a flavour, for tests of clients, when it is first asked for."""
+    stands: dict[Flavour, Stand] = {}
+
+    def start(flavour: Flavour) -> Stand:
+        if flavour not in stands:
+            folder = tmp_path_factory.mktemp(f"{flavour.value}-clients")
+            stands[flavour] = Stand(start_pair(flavour).source, pki, folder).__enter__()
+        return stands[flavour]
+
+    yield start
+    for stand in stands.values():
+        stand.__exit__()
+
+
+@pytest.fixture
+def client_stand(request: pytest.FixtureRequest, start_stand: Callable[[Flavour], Stand]) -> Stand:
+    """The stand of the flavour that the test is parametrised with, indirectly."""
+    return start_stand(request.param)
