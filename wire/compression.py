@@ -156,7 +156,7 @@ class FrameReader:
             )
 
     def _content_of(self, body: bytes) -> Iterator[bytes]:
-        pieces = self._inflater.inflate(body) if self._inflater is not None else (body,)
+        pieces = self._inflater.inflate(body) if self._inflater is not None else (body,) if body else ()
         for piece in pieces:
             self._content_left -= len(piece)
             if self._content_left < 0:
