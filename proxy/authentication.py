@@ -7,14 +7,17 @@ roster gives to the identity.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.bridging import NotBridgeable, PasswordKey, encrypt_for_source
+from proxy.attributes import RESERVED_PREFIX, connection_attributes
+from proxy.bridging import NotBridgeable, PasswordKey, encrypt_for_source, is_password
+from proxy.departures import left_when_asked
 from proxy.identity import UNLISTED, RosterEntry, VerifiedReplica
 from proxy.legs import Leg
 from proxy.objections import Objections
 from proxy.openssl import Context, Negotiated
-from proxy.outcomes import Reason, SessionRefused, Stage
+from proxy.outcomes import LegClosed, Reason, SessionRefused, Stage
 from proxy.packets import PacketStream
 from proxy.tls import encrypt_source
 from wire.authentication import (
@@ -32,9 +35,11 @@ from wire.authentication import (
 )
 from wire.capabilities import Capability
 from wire.compression import Algorithm, agreed_algorithm
-from wire.login import HandshakeResponse41, with_auth_response, with_tls_flag
+from wire.login import HandshakeResponse41, with_attributes_added, with_auth_response, with_tls_flag
 from wire.results import ErrPacket, OkPacket
 
+# A server takes 32 characters (MariaDB 128); a stranger may send a megabyte, and the log need not have it.
+_LONGEST_ACCOUNT_SHOWN = 128
 _REQUESTS_KEY = {
     CACHING_SHA2_PASSWORD: bytes([CACHING_SHA2_REQUEST_PUBLIC_KEY]),
     SHA256_PASSWORD: bytes([SHA256_REQUEST_PUBLIC_KEY]),
@@ -54,6 +59,7 @@ class AuthenticatedReplica:
     """Proof that the source has accepted the account. Only `relay_authentication` makes one.
 
     Attributes:
+        identity: the name of its certificate that `entry` is for; None on a plaintext leg.
         capabilities: what the login and the greeting have in common.
         source_negotiated: None on a plaintext source leg.
     """
@@ -62,6 +68,7 @@ class AuthenticatedReplica:
     replica: PacketStream
     source: PacketStream
     entry: RosterEntry
+    identity: str | None
     account: str
     capabilities: Capability
     source_negotiated: Negotiated | None
@@ -73,19 +80,28 @@ class AuthenticatedReplica:
 
 
 async def relay_authentication(
-    verified: VerifiedReplica, *, source_tls: SourceTls | None, password_key: PasswordKey, objections: Objections
+    verified: VerifiedReplica,
+    *,
+    route: str | None,
+    source_tls: SourceTls | None,
+    password_key: PasswordKey,
+    objections: Objections,
+    account_seen: Callable[[str], None],
 ) -> AuthenticatedReplica:
     """Relays the login until the source says OK.
 
     Args:
         verified: the proof of the stage before.
+        route: the name of the route, for the connection attributes; None to send none.
         source_tls: None for a plaintext source leg.
         password_key: Binlock's own, for a replica that wants to encrypt its password.
         objections: where an account that is not the identity's is brought.
+        account_seen: told the account that the replica gives, before anybody judges it.
 
     Raises:
         SessionRefused: the account is not the identity's, the source leg cannot be encrypted, the exchange cannot be
-            bridged, or the source says no, in which case its ERR has been passed on already.
+            bridged, the replica leaves in the middle of it, or the source says no, in which case its ERR has been
+            passed on already.
         WireError: either end breaks the protocol.
     """
     replica = verified.encrypted.greeted.replica
@@ -94,6 +110,7 @@ async def relay_authentication(
     login = HandshakeResponse41.parse(verified.encrypted.login)
     capabilities = login.capabilities & greeting.capabilities
     account = login.user.decode(errors="backslashreplace")
+    account_seen(_shown(account))
     entry = _authorised_entry(verified, account, objections)
     negotiated = None
     if source_tls is not None:
@@ -101,8 +118,14 @@ async def relay_authentication(
             source, source_tls.context, server_name=source_tls.server_name, login=verified.encrypted.login
         )
     exchange = _Exchange(replica, source, password_key, plugin=login.plugin or b"", nonce=greeting.nonce)
-    await exchange.relay(with_tls_flag(verified.encrypted.login, wanted=source_tls is not None), login.auth_response)
-    return AuthenticatedReplica(verified, replica, source, entry, account, capabilities, negotiated)
+    told = {}
+    if route is not None and capabilities & Capability.CLIENT_CONNECT_ATTRS:
+        told = connection_attributes(verified, entry, route)
+    payload = with_tls_flag(verified.encrypted.login, wanted=source_tls is not None)
+    payload = with_attributes_added(payload, told, reserved=RESERVED_PREFIX)
+    await exchange.relay(payload, login.auth_response)
+    identity = verified.identity_under(entry)
+    return AuthenticatedReplica(verified, replica, source, entry, identity, account, capabilities, negotiated)
 
 
 def _authorised_entry(verified: VerifiedReplica, account: str, objections: Objections) -> RosterEntry:
@@ -112,17 +135,21 @@ def _authorised_entry(verified: VerifiedReplica, account: str, objections: Objec
     if not verified.entries and not objections.enforce:
         # Observe mode has said already that the roster does not have it.
         return UNLISTED
-    who = verified.identity or "this plaintext route"
+    who = ", ".join(verified.names) or "this plaintext route"
     allowed = ", ".join(sorted({account for entry in verified.entries for account in entry.accounts}))
     objections.raise_or_note(
         SessionRefused(
             Stage.AUTHENTICATION,
             Reason.ACCOUNT_NOT_ALLOWED,
-            f"the roster gives {who} the accounts {allowed or 'of nobody'}, not {account}",
-            told=f"{who} may not log in as {account!r} on this route",
+            f"the roster gives {who} the accounts {allowed or 'of nobody'}, not {_shown(account)}",
+            told=f"{who} may not log in as {_shown(account)!r} on this route",
         )
     )
     return verified.entries[0]
+
+
+def _shown(account: str) -> str:
+    return account if len(account) <= _LONGEST_ACCOUNT_SHOWN else account[:_LONGEST_ACCOUNT_SHOWN] + "..."
 
 
 class _Exchange:
@@ -147,7 +174,8 @@ class _Exchange:
                 request for a key.
 
         Raises:
-            SessionRefused: the source says ERR, which the replica then has, or the exchange cannot be bridged.
+            SessionRefused: the source says ERR, which the replica then has, the exchange cannot be bridged, or the
+                replica leaves.
         """
         if self._plugin == SHA256_PASSWORD:
             login = self._with_response(login, await self._carried_over(response))
@@ -172,10 +200,21 @@ class _Exchange:
                 self._held_password = None
             elif self._is_fast_path(reply):
                 continue
-            response = await self._replica.receive()
+            response = await self._answer_to(reply)
             if self._is_request_for_password(reply):
                 response = await self._carried_over(response)
             await self._source.send(response)
+
+    async def _answer_to(self, reply: AuthReply) -> bytes:
+        try:
+            return await self._replica.receive()
+        except LegClosed as error:
+            leg = self._replica.leg
+            raise left_when_asked(
+                self._plugin.decode(errors="backslashreplace"),
+                is_encrypted=leg.is_encrypted,
+                for_password=self._plugin == CACHING_SHA2_PASSWORD and self._is_request_for_password(reply),
+            ) from error
 
     def _with_response(self, login: bytes, response: bytes) -> bytes:
         try:
@@ -200,7 +239,8 @@ class _Exchange:
 
     async def _carried_over(self, response: bytes) -> bytes:
         """What the source's leg asks for, made from what the replica's leg asked for."""
-        replica_sends_password = self._takes_password_as_it_is(self._replica.leg)
+        # A MariaDB replica sends its password in the clear over any leg where caching_sha2_password is asked for.
+        replica_sends_password = self._takes_password_as_it_is(self._replica.leg) or is_password(response)
         source_takes_password = self._takes_password_as_it_is(self._source.leg)
         if replica_sends_password == source_takes_password or response in {b"", b"\x00"}:
             return response

@@ -27,6 +27,10 @@ _KEY_BITS = 2048
 _OAEP = padding.OAEP(mgf=padding.MGF1(hashes.SHA1()), algorithm=hashes.SHA1(), label=None)  # noqa: S303
 
 
+# The shortest RSA key in use has 1024 bits, and a ciphertext is as long as its key.
+_SHORTEST_CIPHERTEXT = 128
+
+
 class NotBridgeable(Exception):  # noqa: N818
     """The exchange cannot be carried over. The text says why, and what to change."""
 
@@ -56,6 +60,11 @@ class PasswordKey:
                 "its source settings and set GET_SOURCE_PUBLIC_KEY=1"
             ) from error
         return bytes(xor_with_nonce(combined, nonce))
+
+
+def is_password(response: bytes) -> bool:
+    """Whether a response is a password and its NUL as they are, not a ciphertext and not the request for a key."""
+    return 1 < len(response) < _SHORTEST_CIPHERTEXT and response.find(b"\x00") == len(response) - 1
 
 
 def encrypt_for_source(password_and_nul: bytes, nonce: bytes, pem: bytes) -> bytes:

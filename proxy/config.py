@@ -90,6 +90,7 @@ class RouteTable(_Table, frozen=True):
     replica_tls: TlsTable | None = None
     policy: PolicyName = "replication"
     enforce: bool = True
+    connection_attributes: bool = True
     proxy_protocol_from: tuple[str, ...] = ()
     unsafe_plaintext_listen: bool = False
 

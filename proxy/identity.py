@@ -60,13 +60,23 @@ class VerifiedReplica:
     """Proof that the replica's certificate is on the roster. Only `Roster.verify_replica` makes one.
 
     Attributes:
-        identity: the name that matched; None on a plaintext leg.
-        entries: the lines of the roster that this identity may use.
+        names: those of its certificate that are on the roster; in observe mode, where none is, the certificate's first;
+            none on a plaintext leg.
+        entries: the lines of the roster that it may use: those of all these names.
     """
 
     encrypted: EncryptedReplica
-    identity: str | None
+    names: tuple[str, ...]
     entries: tuple[RosterEntry, ...]
+
+    def identity_under(self, entry: RosterEntry) -> str | None:
+        """The name by which a line has it; the first one where none does, None on a plaintext leg."""
+        return next((name for name in self.names if entry.has_name(name)), self.identity)
+
+    @property
+    def identity(self) -> str | None:
+        """The first of its names, until the account says which line counts; None on a plaintext leg."""
+        return self.names[0] if self.names else None
 
 
 class Roster:
@@ -88,9 +98,9 @@ class Roster:
         """
         address = encrypted.greeted.source.peer.address
         names = () if encrypted.negotiated is None else certificate_names(encrypted.negotiated.peer_leaf)
-        identity, entries = self.lines_for(names, is_verified=encrypted.negotiated is not None)
+        listed, entries = self.lines_for(names, is_verified=encrypted.negotiated is not None)
         here = tuple(entry for entry in entries if entry.is_at(address))
-        shown = identity or ", ".join(names) or "no DNS name or URI"
+        shown = ", ".join(listed or names) or "no DNS name or URI"
         if not entries:
             objections.raise_or_note(
                 SessionRefused(
@@ -109,22 +119,20 @@ class Roster:
                     told=f"{shown} may not connect from {address} on this route",
                 )
             )
-        return VerifiedReplica(encrypted, identity or (names[0] if names else None), here or entries)
+        return VerifiedReplica(encrypted, listed or names[:1], here or entries)
 
-    def lines_for(self, names: Iterable[str], *, is_verified: bool) -> tuple[str | None, tuple[RosterEntry, ...]]:
-        """The first of a certificate's names that is on the roster, and its lines.
+    def lines_for(self, names: Iterable[str], *, is_verified: bool) -> tuple[tuple[str, ...], tuple[RosterEntry, ...]]:
+        """Those of a certificate's names that are on the roster, and the lines of all of them, in their order.
 
         Args:
             names: of the certificate.
             is_verified: False on a plaintext leg, whose lines have no identity.
         """
         if not is_verified:
-            return None, tuple(entry for entry in self._entries if entry.identity is None)
-        for name in names:
-            entries = tuple(entry for entry in self._entries if entry.has_name(name))
-            if entries:
-                return name, entries
-        return None, ()
+            return (), tuple(entry for entry in self._entries if entry.identity is None)
+        found = {name: [entry for entry in self._entries if entry.has_name(name)] for name in names}
+        listed = tuple(name for name, entries in found.items() if entries)
+        return listed, tuple(dict.fromkeys(entry for name in listed for entry in found[name]))
 
 
 def certificate_names(leaf: x509.Certificate | None) -> tuple[str, ...]:

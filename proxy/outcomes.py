@@ -55,6 +55,7 @@ class Reason(StrEnum):
     SERVER_ID_NOT_ALLOWED = "server_id_not_allowed"
     AUTHENTICATION_REJECTED = "authentication_rejected"
     AUTHENTICATION_NOT_BRIDGEABLE = "authentication_not_bridgeable"
+    REPLICA_LEFT_AFTER_LOGIN = "replica_left_after_login"
     COMMAND_REFUSED = "command_refused"
     PROTOCOL_ERROR = "protocol_error"
     TIMEOUT = "timeout"

@@ -47,6 +47,7 @@ class BinlogRelay:
 
     Attributes:
         tracker: where the stream stands.
+        ended_by: which side was the first to close its connection in order; empty while none has.
     """
 
     def __init__(self, started: StartedDump, observer: TrafficObserver) -> None:
@@ -67,6 +68,7 @@ class BinlogRelay:
         self._ending: Ending | None = None
         self._failure: Exception | None = None
         self._is_over = False
+        self.ended_by = ""
         self._scope = trio.CancelScope()
 
     def end(self, ending: Ending) -> None:
@@ -110,6 +112,7 @@ class BinlogRelay:
             nursery.cancel_scope.cancel()
             return
         self._is_over = True
+        self.ended_by = self.ended_by or ("source" if sink is self._replica else "replica")
         sink.end_sending()
         nursery.cancel_scope.deadline = trio.current_time() + _HALF_CLOSE_SECONDS
 

@@ -15,6 +15,7 @@ from proxy.authentication import AuthenticatedReplica, relay_authentication
 from proxy.bridging import PasswordKey
 from proxy.command_phase import StartedDump, relay_commands
 from proxy.config import LimitsTable
+from proxy.departures import left_when_accepted
 from proxy.greeting import relay_greeting
 from proxy.legs import Leg
 from proxy.logs import log_defect, log_event
@@ -86,9 +87,11 @@ async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> 
             session.enter(Stage.AUTHENTICATION)
             authenticated = await relay_authentication(
                 verified,
+                route=route.name if route.connection_attributes else None,
                 source_tls=route.source_tls,
                 password_key=runtime.password_key,
                 objections=session.objections,
+                account_seen=session.note_account,
             )
             session.note_authenticated(authenticated)
         session.enter(Stage.POLICY)
@@ -113,6 +116,7 @@ class _Session:
         self.record = runtime.registry.open(route=route, peer=(self.caller.address, self.caller.port))
         self.ending: Ending | None = None
         self.is_concluded = False
+        self._is_heard = False
         metrics = runtime.metrics
         self._to_replica = metrics.relayed_bytes.labels(route.name, "source_to_replica")
         self._to_source = metrics.relayed_bytes.labels(route.name, "replica_to_source")
@@ -137,13 +141,27 @@ class _Session:
             self.record.source_tls = negotiated
         self.runtime.metrics.count_handshake(self.route.name, leg, negotiated)
 
+    def note_account(self, account: str) -> None:
+        self.record.account = account
+
     def note_authenticated(self, authenticated: AuthenticatedReplica) -> None:
         self.note_tls("source", authenticated.source_negotiated)
         record = self.record
-        record.entry, record.account, record.is_authenticated = authenticated.entry, authenticated.account, True
+        record.entry, record.identity = authenticated.entry, authenticated.identity
+        record.account, record.is_authenticated = authenticated.account, True
         record.compression = authenticated.compression or ""
         record.legs = [authenticated.replica.leg, authenticated.source.leg]
         log_event(logging.INFO, "session_started", **record.fields())
+
+    def departure(self, error: LegClosed) -> SessionRefused:
+        """What the end of a leg is called."""
+        record = self.record
+        if error.leg == "source":
+            return SessionRefused(record.stage, Reason.SOURCE_DISCONNECTED, str(error))
+        has_spoken = self._is_heard or record.bytes_to_source
+        if record.is_authenticated and not has_spoken and record.replica_tls is not None:
+            return left_when_accepted()
+        return SessionRefused(record.stage, Reason.DISCONNECTED, str(error))
 
     async def relay(self, started: StartedDump) -> None:
         relay = BinlogRelay(started, self)
@@ -156,8 +174,11 @@ class _Session:
                 self.ending = await relay.run()
             finally:
                 metrics.note_stream(record)
+        if self.ending is None and relay.ended_by:
+            self.ending = Ending(Reason.CLOSED, f"the {relay.ended_by} closed the connection")
 
     def command_denied(self, reason: str, *, is_refused: bool) -> None:
+        self._is_heard = True
         if not is_refused:
             self._note_objection(SessionRefused(Stage.POLICY, Reason.COMMAND_REFUSED, reason))
             return
@@ -236,8 +257,8 @@ async def _session_scope(session: _Session) -> AsyncIterator[None]:
                 detail = f"not logged in after {runtime.limits.connection_phase_seconds:g} s"
                 await refuse(record.stage, Reason.TIMEOUT, detail, err_packet(Reason.TIMEOUT, detail))
             except LegClosed as error:
-                reason = Reason.SOURCE_DISCONNECTED if error.leg == "source" else Reason.DISCONNECTED
-                await refuse(record.stage, reason, str(error), None)
+                departure = session.departure(error)
+                await refuse(departure.stage, departure.reason, departure.detail, None)
             except Exception as error:  # noqa: BLE001 - a defect here must not end the other sessions
                 log_defect(error, **record.fields())
                 await refuse(record.stage, Reason.INTERNAL_ERROR, repr(error), None)
@@ -256,7 +277,14 @@ async def _session_scope(session: _Session) -> AsyncIterator[None]:
 
 
 # After login these are how a session ends, not refusals: a replica that stops closes its socket without a word.
-_REFUSALS_AFTER_LOGIN = frozenset({Reason.SERVER_ID_NOT_ALLOWED, Reason.PROTOCOL_ERROR, Reason.INTERNAL_ERROR})
+_REFUSALS_AFTER_LOGIN = frozenset(
+    {
+        Reason.REPLICA_LEFT_AFTER_LOGIN,
+        Reason.SERVER_ID_NOT_ALLOWED,
+        Reason.PROTOCOL_ERROR,
+        Reason.INTERNAL_ERROR,
+    }
+)
 
 
 async def _refuse(session: _Session, stage: Stage, reason: Reason, detail: str, answer: ErrPacket | None) -> None:

@@ -28,6 +28,7 @@ class Route:
     Attributes:
         replica_context: None for a plaintext replica leg.
         enforce: False in observe mode.
+        connection_attributes: whether the source is told who connects.
         load_balancers: those whose connections begin with a PROXY header; None if there are none.
         send_proxy_protocol: None to tell the source nothing.
         source_tls: None for a plaintext source leg.
@@ -40,6 +41,7 @@ class Route:
     roster: Roster
     policy: Policy
     enforce: bool
+    connection_attributes: bool
     load_balancers: Allowlist | None
     send_proxy_protocol: ProxyProtocolVersion | None
     replica_context: Context | None
@@ -115,6 +117,7 @@ def _build_route(table: RouteTable, path: Path) -> Route:
         ),
         policy=Policy(table.policy),
         enforce=table.enforce,
+        connection_attributes=table.connection_attributes,
         load_balancers=Allowlist(table.proxy_protocol_from) if table.proxy_protocol_from else None,
         send_proxy_protocol=table.source.send_proxy_protocol,
         replica_context=replica_context,

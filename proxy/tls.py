@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import trio
 
 from proxy import openssl
+from proxy.departures import left_before_login
 from proxy.greeting import GreetedReplica
 from proxy.legs import Leg, TlsLeg
 from proxy.openssl import Context, Negotiated, TlsEngine, TlsFailed
-from proxy.outcomes import Reason, SessionRefused, Stage
+from proxy.outcomes import LegClosed, Reason, SessionRefused, Stage
 from proxy.packets import PacketStream
 from wire.login import SSLRequest
 from wire.phases import Phase
@@ -43,7 +44,7 @@ async def encrypt_replica(greeted: GreetedReplica, context: Context | None) -> E
         context: None for a plaintext leg, where an SSLRequest is refused because none was offered.
 
     Raises:
-        SessionRefused: the replica stays in plaintext, or the handshake fails.
+        SessionRefused: the replica stays in plaintext, the handshake fails, or nothing comes behind it.
         WireError: what it sends is no login.
     """
     replica = greeted.replica
@@ -71,7 +72,11 @@ async def encrypt_replica(greeted: GreetedReplica, context: Context | None) -> E
     except TlsFailed as error:
         raise _refused_handshake(error) from error
     replica.phases.tls_established()
-    return EncryptedReplica(greeted, await replica.receive(), negotiated)
+    try:
+        login = await replica.receive()
+    except LegClosed as error:
+        raise left_before_login() from error
+    return EncryptedReplica(greeted, login, negotiated)
 
 
 async def encrypt_source(source: PacketStream, context: Context, *, server_name: str, login: bytes) -> Negotiated:

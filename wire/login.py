@@ -17,12 +17,16 @@ would lose what a later version appends; changing it in place does not.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 from wire.capabilities import NO_CAPABILITIES, Capability
 from wire.datatypes import Payload, PayloadReader, lenenc_bytes
 from wire.errors import MalformedPacket, TruncatedPacket
 
 SSL_REQUEST_BYTES = 32
+# More than this is a bad handshake to a server (read_client_connect_attrs in sql_authentication.cc; seen on MySQL 9.7
+# and MariaDB 10.11 and 11.8). Of these bytes it keeps performance_schema_session_connect_attrs_size, from the first on.
+ATTRIBUTES_LIMIT_BYTES = 65_535
 
 _SHORT_SSL_REQUEST_BYTES = 4  # old Connector/J sends the capabilities and nothing else
 _PLAIN_FILLER_BYTES = 19
@@ -102,7 +106,7 @@ class HandshakeResponse41:
 
         Raises:
             MalformedPacket: The peer speaks the protocol from before 4.1, or the attributes overrun their
-                own length.
+                own length or are more than a server takes.
             TruncatedPacket: A field is longer than what is left of the payload.
         """
         return _locate(payload).login
@@ -146,11 +150,17 @@ def with_tls_flag(payload: Payload, wanted: bool) -> bytes:
     return bytes(edited)
 
 
-def with_attributes_added(payload: Payload, extra: Mapping[bytes, bytes]) -> bytes:
-    """Add connection attributes behind a login's own; without CLIENT_CONNECT_ATTRS it stays as it is.
+def with_attributes_added(payload: Payload, extra: Mapping[bytes, bytes], *, reserved: bytes) -> bytes:
+    """Put connection attributes before a login's own; without CLIENT_CONNECT_ATTRS it stays as it is.
 
-    An attribute that the replica sent under one of these names is dropped: what a proxy says of a connection
-    would otherwise be forged by whoever says it first.
+    They stand first because a server that has no room for all drops the last ones.
+
+    Args:
+        payload: The login.
+        extra: The names all begin with `reserved`.
+        reserved: What the replica itself sent under a name that begins so, in any case, is dropped: what a
+            proxy says of a connection would otherwise be forged by whoever says it first. So are the last of
+            its own that would make the whole longer than `ATTRIBUTES_LIMIT_BYTES`.
 
     Raises:
         MalformedPacket, TruncatedPacket: As `HandshakeResponse41.parse`.
@@ -158,9 +168,13 @@ def with_attributes_added(payload: Payload, extra: Mapping[bytes, bytes]) -> byt
     located = _locate(payload)
     if not located.login.capabilities & Capability.CLIENT_CONNECT_ATTRS:
         return bytes(payload)
-    kept = [pair for name, pair in located.attribute_pairs if name not in extra]
-    added = [lenenc_bytes(name) + lenenc_bytes(value) for name, value in extra.items()]
-    block = lenenc_bytes(b"".join(kept + added))
+    added = b"".join(lenenc_bytes(name) + lenenc_bytes(value) for name, value in extra.items())
+    kept = [pair for name, pair in located.attribute_pairs if not name.lower().startswith(reserved.lower())]
+    if not added and len(kept) == len(located.attribute_pairs):
+        return bytes(payload)
+    ends = accumulate(map(len, kept), initial=len(added))
+    fitting = [pair for pair, start in zip(kept, ends, strict=False) if start + len(pair) <= ATTRIBUTES_LIMIT_BYTES]
+    block = lenenc_bytes(b"".join([added, *fitting]))
     return bytes(payload[: located.attributes_start]) + block + payload[located.attributes_end :]
 
 
@@ -285,6 +299,8 @@ def _serialize_auth_response(capabilities: Capability, response: bytes) -> bytes
 
 
 def _split_attributes(block: bytes) -> list[tuple[bytes, bytes, bytes]]:
+    if len(block) > ATTRIBUTES_LIMIT_BYTES:
+        raise MalformedPacket(f"{len(block)} bytes of connection attributes, where a server takes 65535")
     reader = PayloadReader(block)
     pairs = []
     while reader.remaining:

@@ -89,8 +89,10 @@ def start_pair(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
                 "ssl_cert": str(pki.source.certificate),
                 "ssl_key": str(pki.source.key),
             }
+            # MariaDB's own default is OFF, and connection attributes are seen there alone.
+            seen = {"performance_schema": "ON"}
             pair = Pair(
-                Server(folder / "source", flavour, server_id=1, options=tls).start(),
+                Server(folder / "source", flavour, server_id=1, options=tls | seen).start(),
                 Server(
                     folder / "replica",
                     flavour,

@@ -87,8 +87,8 @@ class Authority:
     def revoke(self, name: str) -> None:
         run_certs("revoke", name, "--dir", self.folder)
 
-    def lapsed_crl(self) -> bytes:
-        """A list whose next update is overdue: time makes those, `binlock-certs` does not."""
+    def lapsed_crl(self, due: timedelta = timedelta(days=-1)) -> bytes:
+        """A list whose next update is overdue, or will be soon: time makes those, `binlock-certs` does not."""
         certificate = x509.load_pem_x509_certificate(self.ca.read_bytes())
         key = load_pem_private_key((self.folder / "ca.key").read_bytes(), password=None)
         now = datetime.now(UTC)
@@ -96,7 +96,7 @@ class Authority:
             x509.CertificateRevocationListBuilder()
             .issuer_name(certificate.subject)
             .last_update(now - timedelta(days=2))
-            .next_update(now - timedelta(days=1))
+            .next_update(now + due)
         )
         crl = builder.sign(key, certificate.signature_hash_algorithm)  # type: ignore[arg-type]
         return crl.public_bytes(Encoding.PEM)

@@ -1,4 +1,8 @@
-"""docs/refusals.md stays true: it has every reason that there is, and for each there is a test, named here."""
+"""The documents stay true.
+
+docs/refusals.md has every reason that there is, and for each there is a test, named here. The tables of
+docs/authentication.md are those that tests/integration/test_authentication_table.py runs.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,17 @@ from pathlib import Path
 import pytest
 
 from proxy.outcomes import ERROR_NUMBERS, Reason
+from tests.integration.authentication_table import ROWS, table_of_legs, table_of_peers
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "refusals.md"
+LOGINS = ROOT / "docs" / "authentication.md"
 REFUSALS, TRUST = "integration/test_refusals.py", "integration/test_trust.py"
+BY_PEERS = "integration/test_refusals_by_peers.py"
 SESSION_COMMANDS = "proxy/test_session_commands.py"
 SESSION_REFUSALS = "proxy/test_session_refusals.py"
 SESSION_SILENCE = "proxy/test_session_silence.py"
 SESSION_STREAM = "proxy/test_session_stream.py"
-TLS = "proxy/test_tls.py"
-TLS_TRUST = "proxy/test_tls_trust.py"
 _FALLS = (TRUST, "test_what_a_reload_drops_ends_and_what_it_brings_back_returns")
 _SOURCE_FALLS = (TRUST, "test_the_sources_certificate_is_judged_while_the_stream_runs_too")
 
@@ -29,23 +34,23 @@ REFUSED = {
         "test_a_flood_of_connections_that_trickle_keeps_no_replica_out",
     ),
     Reason.SOURCE_UNREACHABLE: (REFUSALS, "test_a_source_that_is_down"),
-    Reason.SOURCE_REFUSED: (SESSION_REFUSALS, "test_passes_on_the_err_that_the_source_sends_as_its_greeting"),
-    Reason.SOURCE_WITHOUT_TLS: (SESSION_REFUSALS, "test_refuses_a_source_without_tls_where_the_leg_must_be_tls"),
+    Reason.SOURCE_REFUSED: (BY_PEERS, "test_a_source_that_turns_the_connection_away"),
+    Reason.SOURCE_WITHOUT_TLS: (BY_PEERS, "test_a_source_whose_tls_is_off"),
     Reason.SOURCE_NAME_MISMATCH: (REFUSALS, "test_a_source_whose_certificate_has_another_name"),
     Reason.SOURCE_TLS_FAILED: _SOURCE_FALLS,
     Reason.PLAINTEXT_REFUSED: (REFUSALS, "test_a_replica_that_stays_in_plaintext"),
     Reason.CERTIFICATE_MISSING: (REFUSALS, "test_no_certificate"),
     Reason.CERTIFICATE_UNTRUSTED: (REFUSALS, "test_a_certificate_of_another_authority"),
-    Reason.CERTIFICATE_REFUSED: (TLS_TRUST, "test_refuses_a_certificate_and_says_why"),
+    Reason.CERTIFICATE_REFUSED: (BY_PEERS, "test_a_certificate_that_is_not_for_clients"),
     Reason.CERTIFICATE_EXPIRED: (TRUST, "test_a_session_ends_when_its_certificate_expires"),
     Reason.CERTIFICATE_REVOKED: (TRUST, "test_a_revoked_replica_is_gone_within_a_second_and_cannot_return"),
-    Reason.CRL_UNUSABLE: (TLS_TRUST, "test_a_crl_past_its_next_update_refuses_everybody"),
+    Reason.CRL_UNUSABLE: (BY_PEERS, "test_a_crl_that_lapses_while_binlock_runs"),
     Reason.TLS_VERSION_REFUSED: (REFUSALS, "test_a_tls_version_that_is_not_on_the_list"),
     Reason.NO_SHARED_CIPHER: (REFUSALS, "test_a_cipher_that_is_not_on_the_list"),
-    Reason.NO_SHARED_GROUP: (TLS, "test_refuses_a_group_that_the_configuration_leaves_out"),
+    Reason.NO_SHARED_GROUP: (BY_PEERS, "test_a_group_that_the_replica_does_not_offer"),
     Reason.NOT_TLS: (REFUSALS, "test_plaintext_smuggled_in_behind_the_ssl_request"),
-    Reason.REPLICA_REJECTED_CERTIFICATE: (TLS_TRUST, "test_a_replica_that_does_not_trust_binlock_is_named_as_the_one"),
-    Reason.TLS_HANDSHAKE_FAILED: (TLS, "test_what_is_no_client_hello_is_not_tls"),
+    Reason.REPLICA_REJECTED_CERTIFICATE: (BY_PEERS, "test_a_replica_that_finds_another_name_in_binlocks_certificate"),
+    Reason.TLS_HANDSHAKE_FAILED: (BY_PEERS, "test_a_peer_without_a_signature_that_fits_the_certificate"),
     Reason.IDENTITY_NOT_ON_ROSTER: _FALLS,
     Reason.ADDRESS_NOT_ON_ROSTER: _FALLS,
     Reason.ACCOUNT_NOT_ALLOWED: _FALLS,
@@ -54,12 +59,16 @@ REFUSED = {
         "integration/test_authentication.py",
         "test_a_replica_that_holds_the_sources_own_key_is_told_so",
     ),
+    Reason.REPLICA_LEFT_AFTER_LOGIN: (
+        "integration/test_departures.py",
+        "test_a_replica_that_has_no_ca_leaves_when_it_is_accepted",
+    ),
     Reason.AUTHENTICATION_REJECTED: (REFUSALS, "test_a_wrong_password_is_the_sources_own_refusal"),
     Reason.COMMAND_REFUSED: (SESSION_COMMANDS, "test_a_refused_command_is_answered_in_place_and_the_session_goes_on"),
     Reason.PROTOCOL_ERROR: (REFUSALS, "test_garbage_ends_its_own_session_only"),
     Reason.TIMEOUT: (REFUSALS, "test_silent_peers_are_sent_away_and_do_not_keep_others_out"),
     Reason.DISCONNECTED: (SESSION_SILENCE, "test_a_replica_that_connects_and_leaves_is_a_matter_of_debug"),
-    Reason.SOURCE_DISCONNECTED: (SESSION_SILENCE, "test_a_source_that_hangs_up_during_the_login_is_named_as_the_one"),
+    Reason.SOURCE_DISCONNECTED: (BY_PEERS, "test_a_source_that_dies_during_the_login"),
     Reason.INTERNAL_ERROR: ("proxy/test_any_bytes.py", "test_any_bytes_of_a_source_end_the_session_in_a_known_way"),
 }
 ENDED = {
@@ -85,6 +94,16 @@ ENDED = {
     Reason.DISCONNECTED: ("integration/test_sessions.py", "test_who_ended_a_session_is_told_apart"),
     Reason.SOURCE_DISCONNECTED: (SESSION_STREAM, "test_a_source_that_resets_the_stream_is_named_as_the_one"),
 }
+
+
+def test_the_tables_of_logins_are_those_that_the_tests_run() -> None:
+    lines = LOGINS.read_text().splitlines()
+    for table in (table_of_legs(), table_of_peers()):
+        start = lines.index(table[0])
+        behind = next(index for index in range(start, len(lines)) if not lines[index].startswith("|"))
+        assert lines[start:behind] == table
+    notes = {note for row in ROWS for note in re.findall(r"\((\d)\)", row.note)}
+    assert notes == {line[0] for line in lines if re.match(r"\d\. ", line)}
 
 
 def tables() -> tuple[list[list[str]], list[list[str]]]:

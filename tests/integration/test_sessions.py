@@ -88,7 +88,8 @@ def test_who_ended_a_session_is_told_apart(pair: Pair, pki: Pki, source_side: St
         pair.replica.wait_for_replication()
         first = proxy.stream_of("replica-1.example")["session"]
         pair.source.restart()
-        assert proxy.wait_for_end(first)["reason"] == "closed"
+        ended = proxy.wait_for_end(first)
+        assert (ended["reason"], ended["detail"]) == ("closed", "the source closed the connection")
         pair.replica.wait_for_replication()
         second = proxy.stream_of("replica-1.example")["session"]
         pair.replica.stop_replication()

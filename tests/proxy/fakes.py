@@ -26,6 +26,7 @@ from wire.authentication import (
     CACHING_SHA2_PASSWORD,
     SHA256_PASSWORD,
     AuthMoreData,
+    AuthNextFactor,
     AuthSwitchRequest,
     OldAuthSwitchRequest,
     classify_auth_reply,
@@ -334,6 +335,7 @@ class FakeReplica:
     Attributes:
         tls: its context; None to stay in plaintext.
         pinned_key: SOURCE_PUBLIC_KEY_PATH; without it the key is asked for.
+        second_factor: answers the challenge of an AuthNextFactor.
     """
 
     peer: PacketPeer
@@ -344,6 +346,7 @@ class FakeReplica:
     pinned_key: rsa.RSAPublicKey | None = None
     capabilities: Capability = REPLICA_CAPABILITIES
     attributes: dict[bytes, bytes] = field(default_factory=lambda: {b"_client_name": b"fake"})
+    second_factor: Callable[[bytes], bytes] | None = None
     greeting: HandshakeV10 | None = None
     key_of_source: bytes | None = None
 
@@ -385,12 +388,14 @@ class FakeReplica:
             if isinstance(reply, AuthSwitchRequest):
                 plugin, nonce = reply.plugin, reply.nonce
                 await self.peer.send(self._first_response(plugin, nonce))
+            elif isinstance(reply, AuthNextFactor) and self.second_factor is not None:
+                await self.peer.send(self.second_factor(reply.data))
             elif isinstance(reply, AuthMoreData):
                 if reply.data == b"\x03" and plugin == CACHING_SHA2_PASSWORD:
                     continue
                 await self._answer_more_data(reply.data, nonce)
             elif isinstance(reply, OldAuthSwitchRequest):
-                raise AssertionError("an old authentication switch")  # noqa: TRY004
+                raise AssertionError("an old authentication switch")
 
     def _first_response(self, plugin: bytes, nonce: bytes) -> bytes:
         if plugin != SHA256_PASSWORD:

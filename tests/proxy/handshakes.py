@@ -60,6 +60,13 @@ async def shake(engine: TlsEngine, sock: socket.socket) -> Negotiated:
     return engine.negotiated(0.0)
 
 
+async def read_to_end(engine: TlsEngine, sock: socket.socket) -> None:
+    leg = Leg(sock, "replica")
+    while (received := engine.read_into(memoryview(bytearray(16)))) != 0:
+        if received < 0:
+            await leg.wait(received)
+
+
 async def meet(
     peer_context: ssl.SSLContext,
     make_engine: Callable[[socket.socket], TlsEngine],
@@ -68,8 +75,12 @@ async def meet(
     name: str | None = None,
     session: ssl.SSLSession | None = None,
     then: Callable[[ssl.SSLSocket], None] | None = None,
+    in_order: bool = False,
 ) -> Outcome:
-    """One handshake between Binlock's engine and a blocking peer in a thread."""
+    """One handshake between Binlock's engine and a blocking peer in a thread.
+
+    A session that does not end `in_order`, with a close_notify from either side, is one that nobody may resume.
+    """
     ours, theirs = loopback_pair()
     outcome = Outcome()
     theirs.settimeout(10)
@@ -83,6 +94,8 @@ async def meet(
                 # A server's refusal of the certificate comes after the handshake in TLS 1.3.
                 if tls.recv(1) and then is not None:
                     then(tls)
+                if in_order:
+                    tls.unwrap()
         except (ssl.SSLError, OSError) as error:
             outcome.peer_error = error
 
@@ -96,7 +109,9 @@ async def meet(
                 engine.write(memoryview(b"x"))
             except TlsFailed as error:
                 outcome.failed = error
-            if outcome.failed is not None or then is None:
+            if in_order and outcome.failed is None:
+                await read_to_end(engine, ours)
+            if outcome.failed is not None or then is None or in_order:
                 engine.say_goodbye()
                 with contextlib.suppress(OSError):
                     ours.shutdown(socket.SHUT_WR)

@@ -245,6 +245,38 @@ def test_an_identity_may_have_several_lines_of_the_roster(pki: Pki) -> None:
     assert [line.name for line in verified.entries] == ["a", "b"]
 
 
+def test_a_certificate_with_several_names_has_the_lines_of_all_of_them(pki: Pki) -> None:
+    names = (x509.DNSName("second.example"), x509.DNSName("a.replicas.example"), x509.DNSName("first.example"))
+    first, second = entry("first", identity="first.example"), entry("second", identity="second.example")
+    wildcard, other = entry("any", identity="*.replicas.example"), entry("other", identity="other.example")
+    verified = verify(leaf(pki, *names), first, wildcard, other, second)
+    # In the order of the certificate, as the first was before.
+    assert verified.entries == (second, wildcard, first)
+    assert verified.names == ("second.example", "a.replicas.example", "first.example")
+    assert verified.identity == "second.example"
+    assert [verified.identity_under(line) for line in verified.entries] == list(verified.names)
+
+
+def test_a_line_that_two_names_have_counts_once(pki: Pki) -> None:
+    names = (x509.DNSName("a.replicas.example"), x509.DNSName("b.replicas.example"))
+    line = entry(identity=WILDCARD)
+    verified = verify(leaf(pki, *names), line)
+    assert verified.entries == (line,)
+    assert verified.identity_under(line) == "a.replicas.example"
+
+
+def test_names_that_the_roster_does_not_have_are_left_out(pki: Pki) -> None:
+    names = (x509.DNSName("stranger.example"), x509.DNSName("replica-1.example"))
+    assert verify(leaf(pki, *names), entry()).names == ("replica-1.example",)
+
+
+def test_of_several_names_those_count_that_may_come_from_there(pki: Pki) -> None:
+    names = (x509.DNSName("first.example"), x509.DNSName("second.example"))
+    here = entry("here", identity="second.example", addresses=("10.20.0.0/16",))
+    elsewhere = entry("elsewhere", identity="first.example", addresses=("10.30.0.0/16",))
+    assert verify(leaf(pki, *names), elsewhere, here).entries == (here,)
+
+
 def test_a_certificate_without_names_is_nobody(pki: Pki) -> None:
     assert certificate_names(pki.authority.certificate) == ()
     with pytest.raises(SessionRefused):

@@ -115,7 +115,7 @@ async def test_the_login_reaches_a_plaintext_source_without_client_ssl_and_other
     pki: Pki, replica_context: Context, log: EventLog
 ) -> None:
     source = FakeSource()
-    async with benched(source, log, replica_context=replica_context) as bench:
+    async with benched(source, log, replica_context=replica_context, connection_attributes=False) as bench:
         replica = await bench.connect(pki.client(pki.replica), attributes={b"_pid": b"77", b"program_name": b"x"})
         await replica.log_in()
     wanted = replica.login(scramble(PASSWORD, NONCE), source.plugin)

@@ -131,7 +131,8 @@ async def test_a_replica_that_half_closes_may_still_read_to_the_end(log: EventLo
         late.set()
         assert await replica.peer.wait_closed() == EVENTS
         await bench.wait_served()
-        assert log.one("session_ended")["reason"] == "closed"
+        ended = log.one("session_ended")
+        assert (ended["reason"], ended["detail"]) == ("closed", "the replica closed the connection")
 
 
 def reset(peer: PacketPeer) -> None:

@@ -41,7 +41,7 @@ PARSERS: dict[str, Callable[[bytes], object]] = {
     "is_ssl_request": is_ssl_request,
     "HandshakeResponse41": HandshakeResponse41.parse,
     "with_tls_flag": lambda payload: with_tls_flag(payload, wanted=True),
-    "with_attributes_added": lambda payload: with_attributes_added(payload, {b"_proxy": b"yes"}),
+    "with_attributes_added": lambda payload: with_attributes_added(payload, {b"_proxy": b"yes"}, reserved=b"_proxy"),
     "AuthSwitchRequest": AuthSwitchRequest.parse,
     "AuthMoreData": AuthMoreData.parse,
     "AuthNextFactor": AuthNextFactor.parse,

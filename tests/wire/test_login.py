@@ -17,6 +17,7 @@ from wire.capabilities import NO_CAPABILITIES, Capability
 from wire.datatypes import lenenc_bytes
 from wire.errors import MalformedPacket, TruncatedPacket, WireError
 from wire.login import (
+    ATTRIBUTES_LIMIT_BYTES,
     HandshakeResponse41,
     SSLRequest,
     is_ssl_request,
@@ -205,36 +206,76 @@ def test_the_tls_flag_changes_one_bit_and_nothing_else(payload: bytes) -> None:
         with_tls_flag(payload[:3], wanted=True)
 
 
+def added(payload: bytes, extra: dict[bytes, bytes] = PROXY_ATTRIBUTES) -> bytes:
+    return with_attributes_added(payload, extra, reserved=b"_proxy_")
+
+
 @pytest.mark.parametrize("payload", [MYSQL_LOGIN, MARIADB_LOGIN])
 @pytest.mark.parametrize("tail", [b"", TAIL])
-def test_attributes_are_added_before_an_unknown_tail(payload: bytes, tail: bytes) -> None:
+def test_attributes_are_added_before_the_replicas_own_and_an_unknown_tail(payload: bytes, tail: bytes) -> None:
     before = HandshakeResponse41.parse(payload + tail)
-    edited = with_attributes_added(payload + tail, PROXY_ATTRIBUTES)
-    assert HandshakeResponse41.parse(edited) == dataclasses.replace(
-        before, attributes={**before.attributes, **PROXY_ATTRIBUTES}
-    )
+    edited = added(payload + tail)
+    after = HandshakeResponse41.parse(edited)
+    assert after == dataclasses.replace(before, attributes={**PROXY_ATTRIBUTES, **before.attributes})
+    # A server that has no room for all keeps the first.
+    assert list(after.attributes) == [*PROXY_ATTRIBUTES, *before.attributes]
     assert edited.endswith(tail)
 
 
 def test_adding_attributes_widens_their_length_where_it_must() -> None:
-    extra = {b"subject": b"x" * 300, b"issuer": b"y" * 70_000}
-    edited = with_attributes_added(MYSQL_LOGIN + TAIL, extra)
-    login = HandshakeResponse41.parse(edited)
-    assert login.attributes[b"issuer"] == b"y" * 70_000
+    extra = {b"_proxy_subject": b"x" * 300, b"_proxy_issuer": b"y" * 60_000}
+    login = HandshakeResponse41.parse(added(MYSQL_LOGIN + TAIL, extra))
+    assert login.attributes[b"_proxy_issuer"] == b"y" * 60_000
     assert login.attributes[b"_client_role"] == b"binary_log_listener"
     assert login.tail == TAIL
 
 
-def test_a_replica_cannot_forge_what_the_proxy_adds() -> None:
-    forged = with_attributes_added(MYSQL_LOGIN, {b"_proxy_peer_ip": b"192.0.2.1"})
-    honest = with_attributes_added(forged, PROXY_ATTRIBUTES)
-    assert HandshakeResponse41.parse(honest).attributes[b"_proxy_peer_ip"] == b"10.20.0.7"
-    assert honest.count(b"_proxy_peer_ip") == 1
+@pytest.mark.parametrize(
+    "name", [b"_proxy_peer_ip", b"_proxy_", b"_proxy_unheard_of", b"_PROXY_PEER_IP", b"_Proxy_peer_ip\x00"]
+)
+@pytest.mark.parametrize("extra", [PROXY_ATTRIBUTES, {}], ids=["some", "none"])
+def test_a_replica_cannot_forge_what_the_proxy_adds(name: bytes, extra: dict[bytes, bytes]) -> None:
+    forged = with_attributes_added(MYSQL_LOGIN + TAIL, {name: b"192.0.2.1"}, reserved=b"none")
+    assert b"192.0.2.1" in forged
+    honest = added(forged, extra)
+    assert honest == added(MYSQL_LOGIN + TAIL, extra)
+    assert b"192.0.2.1" not in honest
+
+
+@pytest.mark.parametrize("name", [b"proxy_peer_ip", b"_proxypeer", b" _proxy_peer_ip", b"_client_proxy_"])
+def test_other_names_are_kept(name: bytes) -> None:
+    login = with_attributes_added(MYSQL_LOGIN, {name: b"here"}, reserved=b"none")
+    assert added(login, {}) == login
+    assert HandshakeResponse41.parse(added(login)).attributes[name] == b"here"
+
+
+def test_the_replicas_own_attributes_make_room_at_their_end() -> None:
+    own = {b"n%04d" % number: b"v" * 100 for number in range(600)}
+    login = dataclasses.replace(HandshakeResponse41.parse(MYSQL_LOGIN), attributes=own).serialize()
+    extra = {b"_proxy_peer_ip": b"x" * 5000}
+    edited = HandshakeResponse41.parse(added(login, extra)).attributes
+    names = list(edited)
+    assert names[0] == b"_proxy_peer_ip"
+    assert names[1:] == list(own)[: len(names) - 1]
+    room = ATTRIBUTES_LIMIT_BYTES - len(lenenc_bytes(b"_proxy_peer_ip") + lenenc_bytes(b"x" * 5000))
+    assert len(names) - 1 == room // len(lenenc_bytes(b"n0000") + lenenc_bytes(b"v" * 100))
+
+
+def test_more_attributes_than_a_server_takes_are_refused() -> None:
+    login = dataclasses.replace(HandshakeResponse41.parse(MYSQL_LOGIN), attributes={})
+    for room, name in ((0, b"fits"), (1, b"does not")):
+        value = b"v" * (ATTRIBUTES_LIMIT_BYTES - len(lenenc_bytes(name)) - 3 + room)
+        payload = dataclasses.replace(login, attributes={name: value}).serialize()
+        if room:
+            with pytest.raises(MalformedPacket, match="65536 bytes of connection attributes"):
+                HandshakeResponse41.parse(payload)
+        else:
+            assert HandshakeResponse41.parse(payload).attributes == {name: value}
 
 
 def test_no_attributes_are_added_where_none_were_agreed_upon() -> None:
     login = HandshakeResponse41(Capability.CLIENT_PROTOCOL_41, b"repl", SCRAMBLE_20)
-    assert with_attributes_added(login.serialize() + TAIL, PROXY_ATTRIBUTES) == login.serialize() + TAIL
+    assert added(login.serialize() + TAIL) == login.serialize() + TAIL
 
 
 @pytest.mark.parametrize("payload", [MYSQL_LOGIN + TAIL, MARIADB_LOGIN + TAIL])
@@ -245,7 +286,7 @@ def test_another_authentication_response_leaves_the_rest_alone(payload: bytes, r
     assert HandshakeResponse41.parse(edited) == dataclasses.replace(before, auth_response=response)
 
 
-@given(logins(), without_nul, st.dictionaries(st.binary(max_size=9), st.binary(max_size=300), max_size=3))
+@given(logins(), without_nul, st.dictionaries(st.just(b"_proxy_x"), st.binary(max_size=300)))
 def test_edits_of_any_login_change_what_they_say(
     login: HandshakeResponse41, response: bytes, extra: dict[bytes, bytes]
 ) -> None:
@@ -254,7 +295,7 @@ def test_edits_of_any_login_change_what_they_say(
         login, auth_response=response
     )
     has_attributes = login.capabilities & Capability.CLIENT_CONNECT_ATTRS
-    assert HandshakeResponse41.parse(with_attributes_added(payload, extra)) == dataclasses.replace(
+    assert HandshakeResponse41.parse(added(payload, extra)) == dataclasses.replace(
         login, attributes={**login.attributes, **extra} if has_attributes else {}
     )
 
