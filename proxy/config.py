@@ -15,6 +15,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from proxy.addresses import Address, TcpAddress, parse_address
+from proxy.queries import BadPattern, CustomQueries
 
 # AEAD with forward secrecy only; OpenSSL's names (openssl-ciphers(1), section "TLS v1.2 cipher suites").
 DEFAULT_CIPHERS = (
@@ -89,6 +90,8 @@ class RouteTable(_Table, frozen=True):
     replica: tuple[ReplicaTable, ...]
     replica_tls: TlsTable | None = None
     policy: PolicyName = "replication"
+    queries: tuple[str, ...] = ()
+    unsafe_queries: tuple[str, ...] = ()
     enforce: bool = True
     connection_attributes: bool = True
     proxy_protocol_from: tuple[str, ...] = ()
@@ -204,8 +207,22 @@ def _judge_route(route: RouteTable) -> None:
         )
     _judge_networks(f"{where}: allow", route.allow)
     _judge_networks(f"{where}: proxy_protocol_from", route.proxy_protocol_from)
+    _judge_queries(where, route)
     _judge_tls(where, route)
     _judge_roster(where, route)
+
+
+def _judge_queries(where: str, route: RouteTable) -> None:
+    for key, patterns, unsafe_patterns in (
+        ("queries", route.queries, ()),
+        ("unsafe_queries", (), route.unsafe_queries),
+    ):
+        if route.policy == "any" and (patterns or unsafe_patterns):
+            raise _KeyFault(f"{where}: {key}", "adds nothing to policy = 'any'; leave it out, or choose another policy")
+        try:
+            CustomQueries(patterns, unsafe_patterns=unsafe_patterns)
+        except BadPattern as error:
+            raise _KeyFault(f"{where}: {key}", str(error)) from error
 
 
 def _judge_tls(where: str, route: RouteTable) -> None:

@@ -20,6 +20,7 @@ from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import Reason, Stage
 from proxy.sessions import SessionRecord
 from proxy.site import Site
+from wire.commands import Command
 
 _DIRECTIONS = ("source_to_replica", "replica_to_source")
 # A full mutual handshake takes some milliseconds of CPU; the rest is round trips.
@@ -68,10 +69,11 @@ class Metrics:
             ["route", "reason"],
             registry=self.registry,
         )
-        self.commands_refused = Counter(
-            f"{prefix}_commands_refused",
-            "Commands answered by the policy instead of the source.",
-            ["route"],
+        self.commands = Counter(
+            f"{prefix}_commands",
+            "Commands before the dump, by the policy's decision: admitted, refused (answered in the source's place), "
+            "would_refuse (let through in observe mode).",
+            ["route", "command", "decision"],
             registry=self.registry,
         )
         self.tls_handshakes = Counter(
@@ -212,7 +214,8 @@ class Metrics:
             gauge.clear()
         for route in site.routes:
             self.sessions_active.labels(route.name)
-            self.commands_refused.labels(route.name)
+            for decision in ("admitted", "refused"):
+                self.commands.labels(route.name, Command.COM_QUERY.name, decision)
             self.semisync_ack_seconds.labels(route.name)
             for outcome in ("refused", "ended"):
                 self.sessions.labels(route.name, outcome)

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
+import trio
+
+from proxy.backup import NotAdmitted, after_character_set, judge_statement
 from proxy.config import PolicyName
 from proxy.identity import RosterEntry
 from proxy.objections import Objections
 from proxy.outcomes import Reason, SessionRefused, Stage
+from proxy.queries import CustomQueries, is_replication_query, killed_thread
+from proxy.statements import Reading
+from proxy.vocabulary import KNOWN_WORDS, TRANSPARENT_COLLATIONS
 from wire.commands import (
     BinlogDump,
     BinlogDumpGtid,
@@ -19,36 +25,15 @@ from wire.commands import (
     RegisterReplica,
 )
 
-_NUMBER = r"\d+"
-_STRING = r"'[^'\\;]*'"
-_VALUE = rf"(?:{_NUMBER}|{_STRING}|@@global\.binlog_checksum|NULL)"
-_REPLICA_VARIABLES = (
-    "master_heartbeat_period", "source_heartbeat_period", "master_binlog_checksum", "source_binlog_checksum",
-    "slave_uuid", "replica_uuid", "mariadb_slave_capability", "slave_connect_state", "slave_gtid_strict_mode",
-    "slave_gtid_ignore_duplicates", "slave_until_gtid", "rpl_semi_sync_slave", "rpl_semi_sync_replica",
-)  # fmt: skip
-_ASSIGNMENT = rf"@(?:{'|'.join(_REPLICA_VARIABLES)})\s*=\s*{_VALUE}"
-
-# What the I/O threads of MySQL 5.6 to 9.x and MariaDB 10.3 to 11.x send between login and dump. Matched against the
-# whole text, so that nothing can follow; none of it can carry a comment or a second statement.
-_SETUP_QUERIES = (
-    r"SELECT UNIX_TIMESTAMP\(\)",
-    r"SELECT @@GLOBAL\.(?:SERVER_ID|SERVER_UUID|GTID_MODE|COLLATION_SERVER|TIME_ZONE|GTID_DOMAIN_ID)",
-    r"SELECT @@GLOBAL\.RPL_SEMI_SYNC_(?:MASTER|SOURCE)_ENABLED",
-    r"SELECT @(?:master|source)_binlog_checksum",
-    rf"SELECT BINLOG_GTID_POS\({_STRING}\s*,\s*{_NUMBER}\)",
-    r"SHOW (?:GLOBAL )?VARIABLES LIKE '(?:SERVER_ID|SERVER_UUID|RPL_SEMI_SYNC_MASTER_ENABLED)'",
-    rf"SET {_ASSIGNMENT}(?:\s*,\s*{_ASSIGNMENT})*",
-    rf"SET (?:SESSION )?(?:skip_replication|net_read_timeout|net_write_timeout|wait_timeout)\s*=\s*{_NUMBER}",
-    r"SET NAMES [A-Za-z0-9_]+",
-    rf"KILL (?:CONNECTION )?{_NUMBER}",
-)
-_SETUP_QUERY = re.compile(rf"\s*(?:{'|'.join(f'(?:{query})' for query in _SETUP_QUERIES)})\s*".encode(), re.IGNORECASE)
-
-_REPLICATION_COMMANDS = frozenset({Command.COM_PING, Command.COM_QUIT})
-_BACKUP_COMMANDS = _REPLICATION_COMMANDS | {
-    Command.COM_INIT_DB, Command.COM_FIELD_LIST, Command.COM_STATISTICS, Command.COM_CLONE, Command.COM_SET_OPTION,
+REPLICATION_COMMANDS = frozenset({Command.COM_PING, Command.COM_QUIT})
+# COM_REFRESH is how mariadb-dump and old mysqldumps flush the logs; COM_RESET_CONNECTION ends a clone.
+BACKUP_COMMANDS = REPLICATION_COMMANDS | {
+    Command.COM_INIT_DB, Command.COM_FIELD_LIST, Command.COM_STATISTICS, Command.COM_CLONE, Command.COM_REFRESH,
+    Command.COM_RESET_CONNECTION,
 }  # fmt: skip
+_REFRESH_LOG = b"\x02"  # mysql_com.h
+# Longer statements are read in a thread, so that the other sessions do not wait for it.
+_LONG_STATEMENT_BYTES = 1 << 14
 
 
 class CommandDenied(Exception):  # noqa: N818
@@ -65,14 +50,44 @@ class CommandDenied(Exception):  # noqa: N818
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one route admits in the command phase."""
+    """What one route admits in the command phase.
+
+    Attributes:
+        queries: what the site adds.
+    """
 
     name: PolicyName
+    queries: CustomQueries = field(default_factory=CustomQueries)
+
+    def begin(self, *, charset: int = 0, may_kill: Callable[[int], bool] = lambda _: False) -> CommandJudge:
+        """Who judges the commands of one session.
+
+        Args:
+            charset: the collation that its login names.
+            may_kill: whether a thread id is that of a session of the same roster entry.
+        """
+        return CommandJudge(self, may_kill, Reading(is_ascii_transparent=charset in TRANSPARENT_COLLATIONS))
+
+
+@dataclass(slots=True)
+class CommandJudge:
+    """Judges the commands of one session, one after the other: earlier ones change how later ones are read."""
+
+    policy: Policy
+    _may_kill: Callable[[int], bool]
+    _reading: Reading
 
     @property
     def command_limit_bytes(self) -> int:
         """The largest command. `SET @slave_connect_state` grows with the number of GTID domains."""
-        return 1 << 20 if self.name == "replication" else 1 << 26
+        return 1 << 20 if self.policy.name == "replication" else 1 << 26
+
+    async def decide(self, command: ParsedCommand) -> None:
+        """As `judge`, without keeping other sessions waiting for a long one."""
+        if isinstance(command, Query) and len(command.text) > _LONG_STATEMENT_BYTES:
+            await trio.to_thread.run_sync(self.judge, command)
+        else:
+            self.judge(command)
 
     def judge(self, command: ParsedCommand) -> None:
         """Judges one command of a replica; its server id is the roster's affair, see `authorise_server_id`.
@@ -83,22 +98,72 @@ class Policy:
         if isinstance(command, RegisterReplica | BinlogDump | BinlogDumpGtid):
             return
         if isinstance(command, Query):
-            if self.name == "replication" and not _SETUP_QUERY.fullmatch(command.text):
-                raise CommandDenied(
-                    "this route admits only what a replica's I/O thread asks; policy = 'backup' or 'any' admits more"
-                )
+            if self.policy.name != "any":
+                self._judge_query(command.text)
         elif command.command is Command.COM_CHANGE_USER:
             raise CommandDenied(
                 "COM_CHANGE_USER is refused on every route: it would change the account behind the certificate",
                 is_final=True,
             )
         elif not self._admits(command):
-            raise CommandDenied(f"{command.command.name} is not part of the policy {self.name!r} of this route")
+            raise CommandDenied(f"{command.command.name} is not part of the policy {self.policy.name!r} of this route")
+        elif command.command is Command.COM_RESET_CONNECTION:
+            self._reading = Reading()
+
+    def _judge_query(self, text: bytes) -> None:
+        if is_replication_query(text):
+            self._note_character_set(text)
+        elif (thread_id := killed_thread(text)) is not None:
+            if not self._may_kill(thread_id):
+                raise CommandDenied("KILL is for the threads of the same roster entry's own sessions on this route")
+        elif self.policy.queries.admit(text, self._reading):
+            if not text.lstrip()[:6].upper().startswith((b"SELECT", b"SHOW")):
+                self._reading = Reading()
+        elif self.policy.name == "replication":
+            raise CommandDenied(
+                "this route admits only what a replica's I/O thread asks; policy = 'backup' or 'any' admits more"
+            )
+        else:
+            try:
+                self._reading = judge_statement(text, self._reading)
+            except NotAdmitted as error:
+                raise CommandDenied(f"the policy 'backup' of this route does not admit {error}") from error
+
+    def _note_character_set(self, text: bytes) -> None:
+        # A replica's own may be any; under `replication` nothing depends on it.
+        words = text.decode("ascii").lower().split()
+        if words[:2] == ["set", "names"]:
+            self._reading = after_character_set(words[2], self._reading)
 
     def _admits(self, command: OtherCommand) -> bool:
-        if self.name == "any":
+        if self.policy.name == "any":
             return True
-        return command.command in (_BACKUP_COMMANDS if self.name == "backup" else _REPLICATION_COMMANDS)
+        if command.command is Command.COM_REFRESH and command.argument != _REFRESH_LOG:
+            return False
+        return command.command in (BACKUP_COMMANDS if self.policy.name == "backup" else REPLICATION_COMMANDS)
+
+
+_NAMES = {
+    Query: Command.COM_QUERY,
+    RegisterReplica: Command.COM_REGISTER_SLAVE,
+    BinlogDump: Command.COM_BINLOG_DUMP,
+    BinlogDumpGtid: Command.COM_BINLOG_DUMP_GTID,
+}
+
+
+def name_of(command: ParsedCommand) -> str:
+    """The command by the manual's name, as in the metrics."""
+    return command.command.name if isinstance(command, OtherCommand) else _NAMES[type(command)].name
+
+
+def shape_of(text: bytes) -> str:
+    """What a log may say of a query: its first words, as far as they are SQL's, and three at most."""
+    shown: list[str] = []
+    for word in text[:80].decode("ascii", "replace").upper().split()[:3]:
+        if word not in KNOWN_WORDS:
+            break
+        shown.append(word)
+    return " ".join(shown) or "other"
 
 
 def authorise_server_id(server_id: int, *, entry: RosterEntry, registered: int | None, objections: Objections) -> None:

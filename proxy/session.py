@@ -6,7 +6,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 import trio
@@ -24,14 +24,18 @@ from proxy.objections import Objections
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, LegClosed, Reason, SessionRefused, Stage, err_packet
 from proxy.packets import PacketStream
+from proxy.policy import CommandJudge, name_of, shape_of
 from proxy.preamble import Caller, caller_at, preamble_for, read_preamble
 from proxy.relay import BinlogRelay
 from proxy.room import require_room
 from proxy.sessions import SessionRegistry
 from proxy.site import Route
 from proxy.source import GreetingSource, connect_source
+from proxy.threads import GreetedThreads, Owner
 from proxy.tls import encrypt_replica
+from wire.commands import ParsedCommand, Query
 from wire.errors import WireError
+from wire.login import HandshakeResponse41
 from wire.phases import Phase, Sender
 from wire.results import ErrPacket
 
@@ -47,6 +51,7 @@ class Runtime:
     metrics: Metrics
     registry: SessionRegistry
     password_key: PasswordKey
+    threads: GreetedThreads = field(default_factory=GreetedThreads)
 
 
 async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> None:
@@ -95,7 +100,8 @@ async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> 
             )
             session.note_authenticated(authenticated)
         session.enter(Stage.POLICY)
-        started = await relay_commands(authenticated, route.policy, session.objections, session)
+        judge = session.begin_commands(authenticated)
+        started = await relay_commands(authenticated, judge, session.objections, session)
         if started is None:
             return
         session.enter(Stage.RELAY)
@@ -117,6 +123,7 @@ class _Session:
         self.ending: Ending | None = None
         self.is_concluded = False
         self._is_heard = False
+        self._thread_id: int | None = None
         metrics = runtime.metrics
         self._to_replica = metrics.relayed_bytes.labels(route.name, "source_to_replica")
         self._to_source = metrics.relayed_bytes.labels(route.name, "replica_to_source")
@@ -177,13 +184,34 @@ class _Session:
         if self.ending is None and relay.ended_by:
             self.ending = Ending(Reason.CLOSED, f"the {relay.ended_by} closed the connection")
 
-    def command_denied(self, reason: str, *, is_refused: bool) -> None:
+    def begin_commands(self, authenticated: AuthenticatedReplica) -> CommandJudge:
+        """The judge of this session's commands, who knows which threads are its owner's."""
+        route, threads = self.route, self.runtime.threads
+        owner = Owner(route.name, authenticated.entry.name)
+        encrypted = authenticated.verified.encrypted
+        self._thread_id = encrypted.greeted.source.greeting.thread_id
+        threads.opened(route.source, self._thread_id, self.record.number, owner)
+        return route.policy.begin(
+            charset=HandshakeResponse41.parse(encrypted.login).charset,
+            may_kill=lambda thread_id: threads.is_own(route.source, thread_id, owner),
+        )
+
+    def command_admitted(self, command: ParsedCommand) -> None:
+        self._count_command(command, "admitted")
+
+    def command_denied(self, command: ParsedCommand, reason: str, *, is_refused: bool) -> None:
         self._is_heard = True
+        self._count_command(command, "refused" if is_refused else "would_refuse")
+        shown = {"command": name_of(command)}
+        if isinstance(command, Query):
+            shown["query"] = shape_of(command.text)
         if not is_refused:
-            self._note_objection(SessionRefused(Stage.POLICY, Reason.COMMAND_REFUSED, reason))
+            self._note_objection(SessionRefused(Stage.POLICY, Reason.COMMAND_REFUSED, reason), **shown)
             return
-        self.runtime.metrics.commands_refused.labels(self.route.name).inc()
-        log_event(logging.WARNING, "command_refused", **self.record.fields(), detail=reason)
+        log_event(logging.WARNING, "command_refused", **self.record.fields(), **shown, detail=reason)
+
+    def _count_command(self, command: ParsedCommand, decision: str) -> None:
+        self.runtime.metrics.commands.labels(self.route.name, name_of(command), decision).inc()
 
     def server_id_seen(self, server_id: int) -> None:
         self.record.server_id = server_id
@@ -219,14 +247,16 @@ class _Session:
         self.replica.leg.close()
         if self.source is not None:
             self.source.leg.close()
+        if self._thread_id is not None:
+            self.runtime.threads.ended(self.route.source, self._thread_id, self.record.number)
 
-    def _note_objection(self, refusal: SessionRefused) -> None:
+    def _note_objection(self, refusal: SessionRefused, **shown: str) -> None:
         record, stage, reason = self.record, refusal.stage.value, refusal.reason.value
         if reason not in record.would_refuse:
             record.would_refuse.append(reason)
         self.runtime.metrics.would_refuse.labels(self.route.name, stage, reason).inc()
         fields = {**record.fields(), "stage": stage}
-        log_event(logging.WARNING, "would_refuse", **fields, reason=reason, detail=refusal.detail)
+        log_event(logging.WARNING, "would_refuse", **fields, **shown, reason=reason, detail=refusal.detail)
 
 
 @asynccontextmanager

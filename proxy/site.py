@@ -19,6 +19,7 @@ from proxy.openssl import (
     server_context,
 )
 from proxy.policy import Policy
+from proxy.queries import CustomQueries
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +116,7 @@ def _build_route(table: RouteTable, path: Path) -> Route:
             )
             for replica in table.replica
         ),
-        policy=Policy(table.policy),
+        policy=Policy(table.policy, CustomQueries(table.queries, unsafe_patterns=table.unsafe_queries)),
         enforce=table.enforce,
         connection_attributes=table.connection_attributes,
         load_balancers=Allowlist(table.proxy_protocol_from) if table.proxy_protocol_from else None,

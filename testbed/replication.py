@@ -118,7 +118,7 @@ def change_source(
     retry_count: int | None,
     bind: str | None,
     heartbeat_period: float | None,
-    compression: str,
+    compression: str = "uncompressed",
 ) -> tuple[str, list[Option]]:
     """CHANGE REPLICATION SOURCE TO or CHANGE MASTER TO with placeholders, and their values.
 

@@ -52,6 +52,11 @@ BAD_PLAIN = {
     "a string for a list": ('allow = ["127.0.0.0/8"]', 'allow = "127.0.0.0/8"', ["allow", "Expected `array`"]),
     "no source": ('[route.source]\naddress = "unix:/run/mysqld/mysqld.sock"\n', "", ["missing required field `source`"]),  # noqa: E501
     "an unknown policy": ('name = "orders"', 'name = "orders"\npolicy = "all"', ["policy", "'all'"]),
+    "a pattern that is none": ('name = "orders"', 'name = "orders"\nqueries = ["SELECT ("]', [f"{ROUTE}queries: 'SELECT ('", "is no regular expression"]),  # noqa: E501
+    "a pattern for everything": ('name = "orders"', "name = \"orders\"\nqueries = ['SELECT VERSION\\(\\)', '.*']", [f"{ROUTE}queries: '.*' matches", "unsafe_queries"]),  # noqa: E501
+    "a pattern for changes": ('name = "orders"', 'name = "orders"\nqueries = ["(?:SET|SHOW) .*"]', [f"{ROUTE}queries", "matches 'SET GLOBAL x=1'", "make it narrower"]),  # noqa: E501
+    "an unsafe pattern that is none": ('name = "orders"', 'name = "orders"\nunsafe_queries = ["["]', [f"{ROUTE}unsafe_queries", "is no regular expression"]),  # noqa: E501
+    "patterns where all is admitted": ('name = "orders"', 'name = "orders"\npolicy = "any"\nqueries = ["SELECT 2"]', [f"{ROUTE}queries", "adds nothing to policy = 'any'"]),  # noqa: E501
     "a name with a space": ('name = "orders"', 'name = "the orders"', ["name"]),
     "an empty allowlist": ('allow = ["127.0.0.0/8"]', "allow = []", [f"{ROUTE}allow: is empty", "name networks such as"]),  # noqa: E501
     "host bits": ('allow = ["127.0.0.0/8"]', 'allow = ["10.20.0.1/16"]', [f"{ROUTE}allow", "has host bits set", "10.20.0.0/16"]),  # noqa: E501

@@ -107,7 +107,9 @@ async def test_a_command_outside_the_policy_is_let_through(log: EventLog) -> Non
         await replica.log_in()
         assert await replica.command(FORBIDDEN) == OK
         assert_noted(bench, Stage.POLICY, Reason.COMMAND_REFUSED)
-        assert bench.metric("commands_refused_total", route="test") == 0
+        assert bench.metric("commands_total", route="test", command="COM_QUERY", decision="would_refuse") == 1
+        noted = log.one("would_refuse")
+        assert (noted["command"], noted["query"]) == ("COM_QUERY", "SELECT")
         assert not log.events("command_refused")
     assert source.payloads[1:] == [FORBIDDEN]
 
@@ -199,7 +201,7 @@ async def test_a_change_of_user_is_refused_in_observe_mode(log: EventLog) -> Non
         answer = ErrPacket.parse(await replica.command(CHANGE_USER))
         assert answer.code == 1227
         assert b"COM_CHANGE_USER is refused on every route" in answer.message
-        assert bench.metric("commands_refused_total", route="test") == 1
+        assert bench.metric("commands_total", route="test", command="COM_CHANGE_USER", decision="refused") == 1
         assert not log.events("would_refuse")
     assert source.payloads[1:] == []
 

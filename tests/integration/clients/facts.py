@@ -79,7 +79,6 @@ _NO_PARSEC = {
 CANNOT_LOG_IN: dict[tuple[str, bool], dict[Client, str]] = {
     ("caching_sha2_password", False): {
         Client.CONNECTOR: "Authentication requires secure connection",
-        Client.CONNECTOR_PURE: "Binlock: ",
     },
     ("sha256_password", False): {Client.CONNECTOR_PURE: "sha256_password requires SSL"},
     ("ed25519", True): _NO_ED25519,
@@ -153,7 +152,7 @@ QUERIES: dict[Client, tuple[str, ...]] = {
 
 def reader_policy(reader: Client) -> dict[str, Any]:
     """The keys of a reader's route that say what it may send."""
-    return {"policy": "any"}
+    return {"queries": list(QUERIES[reader])}
 
 
 def login_failure(client: Client, plugin: str, *, encrypted: bool) -> str | None:
