@@ -91,6 +91,10 @@ class Pump:
         if self.is_quiet:
             self._scope.cancel()
 
+    def resume(self) -> None:
+        """Takes `pause` back, while the piece that would be the last is judged."""
+        self._is_pausing = False
+
     async def run(self) -> PumpEnd:
         """Moves bytes.
 
@@ -134,11 +138,11 @@ class Pump:
     async def _send(self, piece: memoryview) -> None:
         if self._tracker is not None:
             self._tracker.advance(piece)
-            if self._is_pausing and self._tracker.boundary is not None:
-                # What follows is not sent: the replica asks for it again.
-                piece, self._is_cut = piece[: self._tracker.boundary], True
         if self._admit is not None:
             piece = self._admit(piece)
+        if self._is_pausing and self._tracker is not None and self._tracker.boundary is not None:
+            # What follows is not sent: the replica asks for it again.
+            piece, self._is_cut = piece[: self._tracker.boundary], True
         size = len(piece)
         while piece:
             sent = self._sink.try_send(piece)

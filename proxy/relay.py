@@ -7,6 +7,8 @@ for an acknowledgement.
 
 from __future__ import annotations
 
+from collections import deque
+from contextlib import suppress
 from typing import Protocol
 
 import trio
@@ -21,8 +23,13 @@ from wire.compressed_stream import CompressedStreamTracker
 from wire.errors import WireError
 from wire.stream import StreamTracker
 
+# A source has as many commits waiting as it has connections that commit; one that asks without end fills no memory.
+_UNACKNOWLEDGED_LIMIT = 1024
 # After one direction has ended, how long the other may still take.
 _HALF_CLOSE_SECONDS = 5
+# How long a source may take to read an acknowledgement.
+_LINGER_SECONDS = 0.5
+_DISCARD_BYTES = 64 * 1024
 # An urgent ending waits no longer for the packet that is half-way through: a second is promised from cause to end.
 _URGENT_SECONDS = 0.4
 # One that can wait for a quiet moment gets it within this, or none; the limits leave room for it.
@@ -57,14 +64,18 @@ class BinlogRelay:
         new_inflater = inflater_for(started.authenticated.compression)
         self._place = StreamTracker() if new_inflater is None else CompressedStreamTracker(new_inflater)
         self.tracker = self._place if isinstance(self._place, StreamTracker) else self._place.stream
-        self._events = Pump(self._source, self._replica, count=self._sent_events, tracker=self._place)
+        self._events = Pump(
+            self._source, self._replica, count=self._sent_events, admit=self._note_asking, tracker=self._place
+        )
         self._guard: AcknowledgementGuard | CompressedAcknowledgementGuard = (
             AcknowledgementGuard() if new_inflater is None else CompressedAcknowledgementGuard(new_inflater)
         )
         self._acknowledgements = Pump(
             self._replica, self._source, count=self._sent_acknowledgements, admit=self._guard.admit
         )
-        self._ack_wanted_since: float | None = None
+        # Log position and time of each piece with events that ask for an acknowledgement and have none yet.
+        self._unacknowledged: deque[tuple[int, float]] = deque(maxlen=_UNACKNOWLEDGED_LIMIT)
+        self._has_acknowledged = False
         self._ending: Ending | None = None
         self._failure: Exception | None = None
         self._is_over = False
@@ -94,6 +105,8 @@ class BinlogRelay:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_one, self._events, self._replica, nursery)
                 nursery.start_soon(self._run_one, self._acknowledgements, self._source, nursery)
+            if self._has_acknowledged:
+                await self._linger()
         if self._failure is not None:
             raise self._failure
         return self._ending
@@ -126,20 +139,46 @@ class BinlogRelay:
         except LegClosed:
             return
 
+    async def _linger(self) -> None:
+        # A source reads acknowledgements on another thread than the one that sends events and that a closed connection
+        # ends. One that it has not read by then is lost, and in MariaDB the commit waits until it times out.
+        view = memoryview(bytearray(_DISCARD_BYTES))
+        with trio.move_on_after(_LINGER_SECONDS), suppress(LegClosed):
+            while (received := self._source.try_receive(view)) != 0:
+                if received < 0:
+                    await self._source.wait(received)
+                else:
+                    await trio.lowlevel.checkpoint()
+
     def _end_if_it_may_be(self) -> None:
-        if self._ending is not None and (self._ending.is_urgent or self._ack_wanted_since is None):
+        if self._ending is not None and (self._ending.is_urgent or not self._unacknowledged):
             self._events.pause()
+
+    def _note_asking(self, piece: memoryview) -> memoryview:
+        # Before the piece leaves: while the rest of it waits, the answer to its first events may come.
+        if self._place.ack_position is not None:
+            self._unacknowledged.append((self._place.ack_position, trio.current_time()))
+            if self._ending is not None and not self._ending.is_urgent:
+                self._events.resume()
+        return piece
 
     def _sent_events(self, count: int) -> None:
         self._observer.sent_to_replica(count)
-        if self._place.ack_wanted and self._ack_wanted_since is None:
-            self._ack_wanted_since = trio.current_time()
         self._end_if_it_may_be()
 
     def _sent_acknowledgements(self, count: int) -> None:
         self._observer.sent_to_source(count)
-        if self._guard.acknowledged and self._ack_wanted_since is not None:
-            self._observer.acknowledged(trio.current_time() - self._ack_wanted_since)
-            self._ack_wanted_since = None
-        self._guard.acknowledged = False
+        for position in self._guard.acknowledged:
+            self._has_acknowledged = True
+            self._note_acknowledged(position)
+        self._guard.acknowledged.clear()
         self._end_if_it_may_be()
+
+    def _note_acknowledged(self, position: int) -> None:
+        if not self._unacknowledged:
+            return
+        self._observer.acknowledged(trio.current_time() - self._unacknowledged[0][1])
+        # Commits of several connections wait side by side: another than the last of a piece leaves it outstanding.
+        if any(position == asking for asking, _ in self._unacknowledged):
+            while self._unacknowledged.popleft()[0] != position:
+                pass

@@ -73,13 +73,19 @@ class Flavour(enum.Enum):
             name = {"mysql": "mariadb", "mysqld": "mariadbd"}.get(name) or name.replace("mysql", "mariadb-")
         return self.bundle().command(name)
 
-    def server_command(self, data: Path, options: Sequence[str]) -> list[str]:
-        """The command of a server on a data directory; `options` win over the defaults here."""
+    def server_command(self, data: Path, options: Sequence[str], *, program: Path | None = None) -> list[str]:
+        """The command of a server on a data directory; `options` win over the defaults here.
+
+        `program` is another path to the bundle's own, for what a server looks for beside its program.
+        """
         programs = self.bundle()
         messages = programs.path("usr/share/mysql", "usr/share/mariadb")
         own = MARIADB_OPTIONS if self.is_mariadb else MYSQL_OPTIONS
+        command = self.client("mysqld")
+        if program is not None:
+            command[-1] = str(program)
         return [
-            *self.client("mysqld"),
+            *command,
             "--no-defaults",
             f"--datadir={data}",
             f"--lc-messages-dir={messages}",

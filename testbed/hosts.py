@@ -23,7 +23,7 @@ from typing import IO, Self
 
 from testbed.capture import PacketCapture
 from testbed.fetch import bundle
-from testbed.programs import ProgramError, popen
+from testbed.programs import Place, ProgramError, popen
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Subnet = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -36,6 +36,12 @@ import socket, sys
 connection = socket.create_connection((sys.argv[1], int(sys.argv[2])), float(sys.argv[3]))
 connection.settimeout(None)
 socket.send_fds(socket.socket(fileno=int(sys.argv[4])), [b"x"], [connection.fileno()])
+"""
+# Runs in a mount namespace of its own, so that the machine's /run stays as it is: gives network namespaces names.
+NAME = """
+mount -t tmpfs none /run && mkdir /run/netns || exit
+while test "$1" != --; do : > "/run/netns/$1" && mount --bind "/proc/$2/ns/net" "/run/netns/$1" || exit; shift 2; done
+shift; exec "$@"
 """
 
 
@@ -113,6 +119,11 @@ class Host:
         self._bridge = bridge
         self._port = port
 
+    @property
+    def pid(self) -> int:
+        """The process whose /proc entry names this host's namespace."""
+        return self._namespace.pid
+
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` on this host; its process id is the program's own."""
         return self._namespace.command(argv)
@@ -146,6 +157,10 @@ class Host:
             raise ProgramError(f"{shlex.join(argv)} on {self.name}: status {process.returncode}: {said}")
         return output.decode(errors="replace")
 
+    def naming(self, *others: "Host") -> Place:
+        """This host, for a program that enters other hosts' network namespaces by the names that `ip netns` gives."""
+        return _NamingHost(self, others)
+
     def open_connection(self, address: str, port: int, *, timeout: float = 10) -> socket.socket:
         """A TCP connection from this host, for use in this process.
 
@@ -177,6 +192,19 @@ class Host:
     def plug(self) -> None:
         """Give its link back."""
         self._bridge.ip("link", "set", self._port, "up")
+
+
+class _NamingHost:
+    """A host whose programs find the network namespaces of others under /run/netns."""
+
+    def __init__(self, host: Host, others: Sequence[Host]) -> None:
+        self._host = host
+        self._others = others
+
+    def command(self, argv: Sequence[str]) -> list[str]:
+        """The command that runs `argv` on the host."""
+        names = [word for other in self._others for word in (other.name, str(other.pid))]
+        return self._host.command(["unshare", "--mount", "sh", "-c", NAME, "sh", *names, "--", *argv])
 
 
 class Network:

@@ -58,6 +58,7 @@ class Server(SqlAccess):
         bind_address: str | None = None,
         options: Options = (),
         host: Place | None = None,
+        program: Path | None = None,
     ) -> None:
         """Nothing is started or written yet.
 
@@ -69,6 +70,7 @@ class Server(SqlAccess):
             bind_address: where to listen; by default on 127.0.0.1, and on a host on every address.
             options: of mysqld: a mapping without the dashes (None for no value), or words with them.
             host: a host of a testbed network to run on.
+            program: another path to the flavour's program, such as a link; see `Flavour.server_command`.
         """
         self.folder = folder.resolve()
         self.flavour = flavour
@@ -82,6 +84,7 @@ class Server(SqlAccess):
             name = hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
             self.socket_path = Path(tempfile.gettempdir()) / f"testbed-{name}" / "mysqld.sock"
         self.options = option_words(options)
+        self._alias = program
         self._program: Program | None = None
 
     def start(self) -> Self:
@@ -104,7 +107,7 @@ class Server(SqlAccess):
             f"--tmpdir={self.folder / 'tmp'}",
             *self.options,
         ]
-        command = self.flavour.server_command(data, words)
+        command = self.flavour.server_command(data, words, program=self._alias)
         self._program = Program(command, log=self.log_path, host=self.host)
         self._program.start()
         self._program.wait_for(self._answers, f"{self.flavour.value} to answer", START_SECONDS)

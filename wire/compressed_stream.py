@@ -19,14 +19,14 @@ class CompressedStreamTracker:
 
     Attributes:
         stream: what the frames hold.
-        ack_wanted: whether an event in the last piece asks for an acknowledgement.
+        ack_position: as `StreamTracker.ack_position`, of all that the last piece held.
     """
 
-    __slots__ = ("_boundary", "_frames", "_next_sequence_id", "ack_wanted", "stream")
+    __slots__ = ("_boundary", "_frames", "_next_sequence_id", "ack_position", "stream")
 
     def __init__(self, new_inflater: Callable[[], Inflater]) -> None:
         self.stream = StreamTracker()
-        self.ack_wanted = False
+        self.ack_position: int | None = None
         self._frames = FrameReader(new_inflater)
         self._next_sequence_id = 1
         self._boundary: int | None = 0
@@ -47,11 +47,12 @@ class CompressedStreamTracker:
         Raises:
             MalformedPacket: It is no compressed frame.
         """
-        self._boundary, self.ack_wanted = None, False
+        self._boundary, self.ack_position = None, None
         for part in self._frames.advance(data):
             if not isinstance(part, FrameEnd):
                 self.stream.advance(part)
-                self.ack_wanted |= self.stream.ack_wanted
+                if self.stream.ack_position is not None:
+                    self.ack_position = self.stream.ack_position
             elif self.stream.is_between_packets:
                 self._boundary = part.offset
                 self._next_sequence_id = (part.sequence_id + 1) % 256

@@ -38,6 +38,8 @@ _ROTATE = int(EventType.ROTATE)
 _DENSE_PACKETS = 32
 _TAIL_BYTES = 2048
 _TAIL_TRIES = 64
+# Status byte and semi-synchronous header of an event that asks for an acknowledgement: none is passed over.
+_ASKS = bytes([OK_HEADER, SEMI_SYNC_MAGIC, 1])
 # Where the event begins in a packet: behind packet header and status byte, and behind the semi-synchronous header.
 _PLAIN_EVENT_OFFSET = HEADER_BYTES + 1
 _SEMI_SYNC_EVENT_OFFSET = HEADER_BYTES + 3
@@ -52,7 +54,8 @@ class StreamTracker:
         timestamp_seconds: when the last event that says so was made, by the source's clock; 0 if none was seen.
         event_type: the last event's type code (Log_event_type, see `EventType`); 0 before the first.
         packets: how many packets have begun.
-        ack_wanted: whether an event that was looked at in the last piece asks for an acknowledgement.
+        ack_position: the log position of the latest event that began in the last piece and asks for an acknowledgement;
+            None if none does. An acknowledgement carries it.
     """
 
     __slots__ = (
@@ -63,7 +66,7 @@ class StreamTracker:
         "_is_dense",
         "_next_sequence_id",
         "_skip",
-        "ack_wanted",
+        "ack_position",
         "event_type",
         "file",
         "log_position",
@@ -77,7 +80,7 @@ class StreamTracker:
         self.timestamp_seconds = 0
         self.event_type = 0
         self.packets = 0
-        self.ack_wanted = False
+        self.ack_position: int | None = None
         self._event_offset = 0  # of the event in a packet, header included; 0 until the first packet has told
         self._carried = b""  # the beginning of a packet that the last piece broke off
         self._skip = 0  # bytes of the last packet still to come
@@ -112,7 +115,7 @@ class StreamTracker:
     def advance(self, data: Payload) -> None:
         """Take the next piece."""
         self._boundary = None
-        self.ack_wanted = False
+        self.ack_position = None
         size, carried = len(data), len(self._carried)
         if self._skip > size:
             self._skip -= size
@@ -140,7 +143,7 @@ class StreamTracker:
             if self._event_offset and not self._continues:
                 # Once per packet, and a piece may hold thousands: no more is asked here than what leads out.
                 unpack = _plain_at if self._event_offset == _PLAIN_EVENT_OFFSET else _semi_sync_at
-                last, count, flags = size - _PREFIX_BYTES, 0, 0
+                last, count, asking = size - _PREFIX_BYTES, 0, -1
                 while position <= last:
                     header, flag, type_code = unpack(view, position)
                     length = header & MAX_FRAGMENT_BYTES
@@ -149,10 +152,10 @@ class StreamTracker:
                     latest = position
                     position += HEADER_BYTES + length
                     count += 1
-                    flags |= flag
+                    asking = latest if flag & 1 else asking
                 if count:
                     self.packets += count
-                    self.ack_wanted |= bool(flags & 1) and self._event_offset == _SEMI_SYNC_EVENT_OFFSET
+                    self._note_asking(view, asking)
                     self._next_sequence_id = (view[latest + 3] + 1) & 0xFF
                     if position >= size:
                         break
@@ -196,6 +199,8 @@ class StreamTracker:
                 and header & MAX_FRAGMENT_BYTES == event_bytes + offset - HEADER_BYTES
                 and header >> 24 == (view[position + 3] + packets) & 0xFF
             ):
+                if offset == _SEMI_SYNC_EVENT_OFFSET and _ASKS in bytes(view[position:candidate]):
+                    break
                 self.packets += packets
                 return candidate
             found = tail.find(wanted, found + 1)
@@ -217,8 +222,8 @@ class StreamTracker:
             # The first packet is an artificial rotate event, whose timestamp of zero is no semi-synchronous header.
             is_semi_sync = end - start > HEADER_BYTES + 1 and view[start + HEADER_BYTES + 1] == SEMI_SYNC_MAGIC
             self._event_offset = _SEMI_SYNC_EVENT_OFFSET if is_semi_sync else _PLAIN_EVENT_OFFSET
-        if self._event_offset == _SEMI_SYNC_EVENT_OFFSET and not self._continues and end - start >= _PREFIX_BYTES:
-            self.ack_wanted |= view[start + HEADER_BYTES + 2] & 1 == 1
+        if not self._continues and end - start >= _PREFIX_BYTES and view[start + HEADER_BYTES + 2] & 1:
+            self._note_asking(view, start)
         if end <= len(view) and self._is_rotate(view, start, end):
             self._note_rotate(view[start + self._event_offset : end])
         self.packets += 1
@@ -239,6 +244,10 @@ class StreamTracker:
         except WireError:
             return
         self.file, self.log_position = rotate.file, rotate.position
+
+    def _note_asking(self, view: memoryview, start: int) -> None:
+        if start >= 0 and self._event_offset == _SEMI_SYNC_EVENT_OFFSET:
+            self.ack_position = _event_at(view, start + _SEMI_SYNC_EVENT_OFFSET)[2]
 
     def _note_event(self, view: memoryview, start: int) -> None:
         # An error or the end of the stream is shorter than any event, or begins otherwise.

@@ -10,9 +10,9 @@ import pytest
 
 from testbed.flavours import Flavour
 from tests.integration.conftest import Pair, Pki
+from tests.integration.deployments import deploy
 from tests.integration.lab import PASSWORD, Proxy, replicating
-from tests.integration.test_recycling import semi_synchronous
-from tests.integration.test_replication import deploy
+from tests.integration.semi_sync import semi_synchronous
 
 StartProxy = Callable[..., Proxy]
 Compression = Literal["zlib", "zstd"]
@@ -58,16 +58,15 @@ def test_a_commit_waits_for_an_acknowledgement_that_is_compressed(
     proxy = source_side()
     tls = pki.authority.replica_tls(pki.replica)
     with (
-        semi_synchronous(pair, timeout_seconds=20) as count,
+        semi_synchronous(pair, timeout_seconds=20) as semi_sync,
         replicating(pair.replica, proxy.port, user="repl", tls=tls, compression=compression),
     ):
-        pair.replica.wait_for_replication()
-        pair.source.wait_until(lambda: count("clients") == 1, what="the replica to be semi-synchronous")
+        semi_sync.wait_for_replica()
         table = pair.table()
-        before = count("yes_tx"), count("no_tx")
+        before = semi_sync.counts()
         for _ in range(20):
             table.insert(1)
-        assert (count("yes_tx") - before[0], count("no_tx") - before[1]) == (20, 0)
+        assert semi_sync.counts() == (before[0] + 20, before[1])
         table.assert_same_on(pair.replica)
         assert proxy.metric("binlock_proxy_semisync_ack_seconds_count") >= 20
 

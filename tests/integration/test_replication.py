@@ -2,36 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import pytest
 
 from testbed.flavours import Flavour
 from testbed.servers import Server
 from tests.integration.conftest import Pair, Pki
-from tests.integration.lab import Proxy, replicating
-
-StartProxy = Callable[..., Proxy]
-DEPLOYMENTS = ("source-side-unix", "source-side-tcp", "source-side-tls", "replica-side", "tunnel")
-
-
-def deploy(
-    deployment: str, pair: Pair, pki: Pki, source_side: StartProxy, replica_side: StartProxy
-) -> tuple[Proxy, dict[str, Any]]:
-    """The proxy that the replica connects to, and the replica's own options."""
-    tls = {"tls": pki.authority.replica_tls(pki.replica)}
-    plain = {} if pair.flavour.is_mariadb else {"get_source_public_key": True}
-    tcp = f"127.0.0.1:{pair.source.port}"
-    if deployment == "source-side-unix":
-        return source_side(), tls
-    if deployment == "source-side-tcp":
-        return source_side(source=tcp), tls
-    if deployment == "source-side-tls":
-        return source_side(source=tcp, source_tls=pki.source_tls()), tls
-    if deployment == "replica-side":
-        return replica_side(), plain
-    return replica_side(source=f"127.0.0.1:{source_side().port}"), plain
+from tests.integration.deployments import DEPLOYMENTS, StartProxy, deploy
+from tests.integration.lab import replicating
 
 
 @pytest.mark.parametrize("position", ["gtid", "file"])

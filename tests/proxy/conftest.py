@@ -10,6 +10,7 @@ from proxy.logs import logger
 from proxy.openssl import Context, server_context
 from tests.proxy.bench import EventLog
 from tests.proxy.pki import Pki
+from tests.proxy.relaying import Stage
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
@@ -38,3 +39,10 @@ def log() -> Iterator[EventLog]:
     logger.handlers[:] = handlers
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    stage = Stage()
+    yield stage
+    stage.close()

@@ -21,7 +21,6 @@ REVOKED = Ending(Reason.REVOKED, "the replica's certificate no longer stands: ce
 EXPIRED = Ending(Reason.EXPIRED, "the replica's certificate has expired")
 WORN = Ending(Reason.KEY_LIMIT, "the TLS key is worn", is_urgent=False)
 AGED = Ending(Reason.MAX_AGE, "the session is old", is_urgent=False)
-ACK = encode_packet(SemiSyncAck(position=4, file=b"binlog.000001").serialize(), 0)
 
 
 def event(number: int, size: int = 50, *, semi_sync: bool = False, ack_wanted: bool = False) -> bytes:
@@ -32,6 +31,11 @@ def event(number: int, size: int = 50, *, semi_sync: bool = False, ack_wanted: b
     header = EventHeader(1_700_000_000, 30, 1, 19 + size, 1000 + number, 0).serialize()
     payload = serialize_stream_packet(header + bytes(size), semi_sync=semi_sync, ack_wanted=ack_wanted)
     return encode_packet(payload, number % 256)
+
+
+def ack(number: int) -> bytes:
+    """The acknowledgement of the event of that number."""
+    return encode_packet(SemiSyncAck(position=1000 + number, file=b"binlog.000001").serialize(), 0)
 
 
 def err(ending: Ending, sequence_id: int) -> bytes:

@@ -1,28 +1,20 @@
 """The end of a stream: between two packets, with an ERR that fits there, soon or at a quiet moment. On a mock clock."""
 
 import socket
-from collections.abc import Iterator
 
 import pytest
 import trio
-import trio.testing
 from trio.testing import MockClock
 
 from proxy.legs import Leg
 from proxy.outcomes import Ending, LegClosed
-from tests.proxy.relaying import ACK, AGED, EXPIRED, REVOKED, WORN, Stage, err, event, settled
+from tests.proxy.relaying import AGED, EXPIRED, REVOKED, WORN, Stage, ack, err, event, settled
 from wire.binlog import EventHeader, serialize_stream_packet
 from wire.errors import WireError
 from wire.framing import MAX_FRAGMENT_BYTES, encode_packet
 
+ACK = ack(2)
 URGENT_SECONDS, PATIENT_SECONDS = 0.4, 60
-
-
-@pytest.fixture
-def stage() -> Iterator[Stage]:
-    stage = Stage()
-    yield stage
-    stage.close()
 
 
 # Where and with what a stream ends.
@@ -173,84 +165,6 @@ async def test_an_urgent_end_does_not_wait_for_a_replica_that_reads_nothing(
     nursery.cancel_scope.cancel()
 
 
-async def test_a_patient_end_waits_for_the_outstanding_acknowledgement(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
-    await stage.source_sends(sent)
-    stage.relay.end(WORN)
-    await trio.sleep(PATIENT_SECONDS / 2)
-    assert stage.ended == []
-    await stage.replica_sends(ACK)
-    assert stage.ended == [WORN]
-    assert stage.at_replica() == sent + err(WORN, 3)
-    assert stage.at_source() == ACK
-
-
-async def test_a_patient_end_goes_on_moving_events_while_it_waits(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
-    stage.relay.end(WORN)
-    await stage.source_sends(event(3, semi_sync=True))
-    assert stage.ended == []
-    assert stage.at_replica().endswith(event(3, semi_sync=True))
-    await stage.replica_sends(ACK)
-    assert stage.ended == [WORN]
-    assert stage.at_replica() == err(WORN, 4)
-
-
-async def test_a_patient_end_waits_for_an_acknowledgement_that_an_earlier_event_of_the_piece_asked_for(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    asks, asks_not = event(2, semi_sync=True, ack_wanted=True), event(3, semi_sync=True)
-    await stage.source_sends(event(1, semi_sync=True) + asks + asks_not)
-    stage.relay.end(WORN)
-    await stage.source_sends(event(4, semi_sync=True))
-    assert stage.ended == []
-    await stage.replica_sends(ACK)
-    assert stage.ended == [WORN]
-
-
-async def test_a_patient_end_without_an_outstanding_acknowledgement_comes_at_once(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
-    await stage.source_sends(sent)
-    await stage.replica_sends(ACK)
-    stage.relay.end(WORN)
-    await settled()
-    assert stage.ended == [WORN]
-    assert stage.at_replica() == sent + err(WORN, 3)
-
-
-async def test_a_patient_end_does_not_wait_for_ever(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
-    stage.relay.end(WORN)
-    await trio.sleep(PATIENT_SECONDS + 1)
-    assert stage.ended == [WORN]
-    assert stage.ended_at == pytest.approx(PATIENT_SECONDS)
-
-
-async def test_an_urgent_end_does_not_wait_for_an_acknowledgement(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    sent = event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True)
-    await stage.source_sends(sent)
-    stage.relay.end(REVOKED)
-    await settled()
-    assert stage.ended == [REVOKED]
-    assert stage.at_replica() == sent + err(REVOKED, 3)
-
-
 async def test_an_urgent_end_overtakes_a_patient_one(
     stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
@@ -289,45 +203,6 @@ async def test_an_end_that_is_asked_for_again_and_again_is_not_put_off(
 
 
 # What is counted.
-
-
-async def test_the_time_to_an_acknowledgement_is_told(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
-    await trio.sleep(1.5)
-    await stage.replica_sends(ACK)
-    await stage.source_sends(event(3, semi_sync=True, ack_wanted=True))
-    await trio.sleep(0.25)
-    await stage.replica_sends(ACK)
-    assert stage.acknowledged_after == pytest.approx([1.5, 0.25])
-    nursery.cancel_scope.cancel()
-
-
-async def test_an_acknowledgement_that_comes_in_pieces_is_told_when_it_is_whole(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True, ack_wanted=True))
-    await stage.replica_sends(ACK[:7])
-    assert stage.acknowledged_after == []
-    await trio.sleep(1)
-    await stage.replica_sends(ACK[7:])
-    assert stage.acknowledged_after == pytest.approx([1])
-    assert stage.at_source() == ACK
-    nursery.cancel_scope.cancel()
-
-
-async def test_an_acknowledgement_that_nobody_asked_for_is_not_told(
-    stage: Stage, nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    nursery.start_soon(stage.run)
-    await stage.source_sends(event(1, semi_sync=True) + event(2, semi_sync=True))
-    await stage.replica_sends(ACK)
-    assert stage.acknowledged_after == []
-    assert stage.at_source() == ACK
-    nursery.cancel_scope.cancel()
 
 
 async def test_bytes_are_counted_in_each_direction(

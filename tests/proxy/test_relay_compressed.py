@@ -10,10 +10,11 @@ import trio
 from trio.testing import MockClock
 
 from proxy.compression import zstd
-from tests.proxy.relaying import ACK, REVOKED, Stage, err, event, settled
+from tests.proxy.relaying import REVOKED, Stage, ack, err, event, settled
 from wire.compression import Algorithm, encode_stored_frames
 from wire.errors import WireError
 
+ACK = ack(2)
 QUIT = b"\x01\x00\x00\x00\x01"
 QUERY = b"\x09\x00\x00\x00\x03SELECT 1"
 

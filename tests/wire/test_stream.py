@@ -24,7 +24,9 @@ class Stream:
     packets: int
 
 
-def make_stream(sizes: list[int], *, semi_sync: bool, rotate_every: int = 9, first_position: int = 4) -> Stream:
+def make_stream(
+    sizes: list[int], *, semi_sync: bool, rotate_every: int = 9, first_position: int = 4, ask_every: int = 3
+) -> Stream:
     """Events with bodies of these sizes behind the artificial rotate event, and a rotate now and then."""
     payloads = [_rotate(b"binlog.000001", first_position, semi_sync, with_checksum=True)]
     file, position, timestamp = b"binlog.000001", first_position, 0
@@ -36,7 +38,7 @@ def make_stream(sizes: list[int], *, semi_sync: bool, rotate_every: int = 9, fir
         timestamp = 1_700_000_000 + number
         header = EventHeader(timestamp, EventType.WRITE_ROWS, 1, 19 + size, position % (1 << 32), 0)
         event = header.serialize() + bytes(size)
-        payloads.append(serialize_stream_packet(event, semi_sync=semi_sync, ack_wanted=number % 3 == 0))
+        payloads.append(serialize_stream_packet(event, semi_sync=semi_sync, ack_wanted=number % ask_every == 0))
     data, sequence_id, boundaries = bytearray(), 1, {0: 1}
     for payload in payloads:
         data += encode_packet(payload, sequence_id)
@@ -89,11 +91,18 @@ def test_the_tracker_knows_its_place_however_the_stream_is_cut(
     st.sampled_from([7, 150, 100_000]),
     st.sampled_from([5_000, 16_384, 60_001]),
     st.booleans(),
+    st.sampled_from([3, 100_000]),
 )
 def test_the_tracker_knows_its_place_where_it_passes_over_packets(
-    bodies: list[int], rotate_every: int, piece_bytes: int, semi_sync: bool
+    bodies: list[int], rotate_every: int, piece_bytes: int, semi_sync: bool, ask_every: int
 ) -> None:
-    stream = make_stream(bodies * 30, semi_sync=semi_sync, rotate_every=rotate_every, first_position=4_294_960_000)
+    stream = make_stream(
+        bodies * 30,
+        semi_sync=semi_sync,
+        rotate_every=rotate_every,
+        first_position=4_294_960_000,
+        ask_every=ask_every,
+    )
     tracker = follow(stream, list(range(0, len(stream.data), piece_bytes)))
     assert (tracker.file, tracker.log_position) == (stream.file, stream.log_position % (1 << 32))
     assert (tracker.timestamp_seconds, tracker.event_type) == (stream.timestamp_seconds, EventType.WRITE_ROWS)
@@ -159,21 +168,31 @@ def test_any_event_of_a_piece_can_ask_for_an_acknowledgement(cut: int | None) ->
     asks, asks_not = stream.data[begin[1] : begin[3]], stream.data[begin[3] : begin[4]]
     tracker = StreamTracker()
     tracker.advance(stream.data[: begin[1]])
-    assert not tracker.ack_wanted
-    wanted = []
+    assert tracker.ack_position is None
+    asked: list[int | None] = []
     for piece in (asks[:cut], asks[cut:] if cut is not None else b""):
         tracker.advance(piece)
-        wanted.append(tracker.ack_wanted)
-    assert any(wanted)
+        asked.append(tracker.ack_position)
+    assert set(asked) == {4 + 19 + 5, None}
     tracker.advance(asks_not)
-    assert not tracker.ack_wanted
+    assert tracker.ack_position is None
+
+
+def test_an_event_that_asks_for_an_acknowledgement_is_not_passed_over() -> None:
+    stream = make_stream([20] * 900, semi_sync=True, rotate_every=10_000, ask_every=500)
+    dense = sorted(stream.boundaries)[300]
+    tracker = StreamTracker()
+    tracker.advance(stream.data[:dense])
+    assert tracker.ack_position == 4 + 39
+    tracker.advance(stream.data[dense:])
+    assert tracker.ack_position == 4 + 501 * 39
 
 
 def test_a_plain_stream_never_wants_an_acknowledgement_whatever_its_timestamps() -> None:
     event = EventHeader(0xEF | 1 << 8, EventType.XID, 1, 27, 200, 0).serialize() + bytes(8)
     tracker = StreamTracker()
     tracker.advance(make_stream([5], semi_sync=False).data + encode_packet(serialize_stream_packet(event), 3))
-    assert not tracker.ack_wanted
+    assert tracker.ack_position is None
     assert tracker.log_position == 200
 
 
