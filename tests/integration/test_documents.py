@@ -1,7 +1,8 @@
 """The documents stay true.
 
 docs/refusals.md has every reason that there is, and for each there is a test, named here. The tables of
-docs/authentication.md are those that tests/integration/test_authentication_table.py runs.
+docs/authentication.md are those that tests/integration/test_authentication_table.py runs. docs/replication.md names its
+tests itself.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ ENDED = {
     Reason.ROUTE_CHANGED: (TRUST, "test_a_route_that_changes_its_encryption_ends_its_sessions_and_they_come_back"),
     Reason.KEY_LIMIT: (
         "integration/test_recycling.py",
-        "test_keys_are_renewed_under_semi_synchronous_load_and_no_commit_waits_for_it",
+        "test_keys_are_renewed_between_commits_side_by_side_and_none_waits_until_it_times_out",
     ),
     Reason.MAX_AGE: ("integration/test_recycling.py", "test_a_session_of_age_begins_again_and_no_row_is_lost"),
     Reason.DRAINED: (
@@ -138,6 +139,19 @@ def test_no_reason_is_left_out() -> None:
 def test_the_tests_that_keep_it_true_are_there(file: str, test: str) -> None:
     tree = ast.parse((ROOT / "tests" / file).read_text())
     assert test in {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+
+
+def test_what_is_said_to_pass_has_its_test() -> None:
+    said = re.findall(r"`(test_\w+)`", (ROOT / "docs" / "replication.md").read_text())
+    modules = (ROOT / "tests" / "integration").glob("test_*.py")
+    functions = {
+        node.name
+        for module in modules
+        for node in ast.parse(module.read_text()).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(said) == len(set(said)) > 20
+    assert set(said) <= functions
 
 
 def test_the_error_numbers_are_those_that_are_sent() -> None:
