@@ -135,7 +135,9 @@ class _Cursor:
         depth, start = 0, self._position
         while (token := self.peek()) is not None and not (depth == 0 and token.is_symbol(b",")):
             depth += token.is_symbol(b"(") - token.is_symbol(b")")
+            self.require(depth >= 0)
             self._position += 1
+        self.require(depth == 0)
         return self._tokens[start : self._position]
 
 

@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import trio
 
-from proxy.backup import NotAdmitted, after_character_set, judge_statement
+from proxy.backup import LONGEST_STATEMENT_BYTES, NotAdmitted, after_character_set, judge_statement
 from proxy.config import PolicyName
 from proxy.identity import RosterEntry
 from proxy.objections import Objections
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.queries import CustomQueries, is_replication_query, killed_thread
 from proxy.statements import Reading
-from proxy.vocabulary import KNOWN_WORDS, TRANSPARENT_COLLATIONS
+from proxy.vocabulary import KNOWN_WORDS, TRANSPARENT_COLLATIONS, UTF8MB4_0900_AI_CI
 from wire.commands import (
     BinlogDump,
     BinlogDumpGtid,
@@ -59,14 +59,18 @@ class Policy:
     name: PolicyName
     queries: CustomQueries = field(default_factory=CustomQueries)
 
-    def begin(self, *, charset: int = 0, may_kill: Callable[[int], bool] = lambda _: False) -> CommandJudge:
+    def begin(
+        self, *, charset: int = 0, is_mysql_8: bool = False, may_kill: Callable[[int], bool] = lambda _: False
+    ) -> CommandJudge:
         """Who judges the commands of one session.
 
         Args:
             charset: the collation that its login names.
+            is_mysql_8: whether the source is a MySQL from 8.0 on.
             may_kill: whether a thread id is that of a session of the same roster entry.
         """
-        return CommandJudge(self, may_kill, Reading(is_ascii_transparent=charset in TRANSPARENT_COLLATIONS))
+        is_transparent = charset in TRANSPARENT_COLLATIONS or (is_mysql_8 and charset == UTF8MB4_0900_AI_CI)
+        return CommandJudge(self, may_kill, Reading(is_ascii_transparent=is_transparent))
 
 
 @dataclass(slots=True)
@@ -80,7 +84,7 @@ class CommandJudge:
     @property
     def command_limit_bytes(self) -> int:
         """The largest command. `SET @slave_connect_state` grows with the number of GTID domains."""
-        return 1 << 20 if self.policy.name == "replication" else 1 << 26
+        return {"replication": 1 << 20, "backup": 2 * LONGEST_STATEMENT_BYTES, "any": 1 << 26}[self.policy.name]
 
     async def decide(self, command: ParsedCommand) -> None:
         """As `judge`, without keeping other sessions waiting for a long one."""

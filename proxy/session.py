@@ -189,10 +189,12 @@ class _Session:
         route, threads = self.route, self.runtime.threads
         owner = Owner(route.name, authenticated.entry.name)
         encrypted = authenticated.verified.encrypted
-        self._thread_id = encrypted.greeted.source.greeting.thread_id
+        greeting = encrypted.greeted.source.greeting
+        self._thread_id = greeting.thread_id
         threads.opened(route.source, self._thread_id, self.record.number, owner)
         return route.policy.begin(
             charset=HandshakeResponse41.parse(encrypted.login).charset,
+            is_mysql_8=greeting.major_version >= 8 and not greeting.is_mariadb,
             may_kill=lambda thread_id: threads.is_own(route.source, thread_id, owner),
         )
 

@@ -33,10 +33,12 @@ TRANSPARENT_CHARACTER_SETS = EVERYWHERE | _words("""
     armscii8 cp1250 cp1251 cp1256 cp1257 cp850 cp852 cp866 dec8 geostd8 greek hebrew hp8 keybcs2 koi8r koi8u latin2
     latin5 latin7 macce macroman swe7 tis620 utf8mb3
 """)
-# The collations of utf8mb3, utf8mb4, latin1, ascii and binary, as a login names them by one byte.
+# The collations of these, as a login names them by one byte, that every source has. One that the source does not have
+# gives the session the source's own character set, which may be any.
 TRANSPARENT_COLLATIONS = frozenset(
-    {5, 8, 11, 15, 31, 33, 45, 46, 47, 48, 49, 63, 65, 76, 83, 94, *range(192, 216), *range(223, 248), 255}
+    {5, 8, 11, 15, 31, 33, 45, 46, 47, 48, 49, 63, 65, 83, 94, *range(192, 216), *range(223, 248)}
 )
+UTF8MB4_0900_AI_CI = 255  # of MySQL from 8.0 on
 
 # Functions that read or compute and do nothing else. Whatever is not here may lock, wait, write or be somebody's own.
 FUNCTIONS = _words("""

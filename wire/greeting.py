@@ -45,6 +45,12 @@ class HandshakeV10:
         """Whether a MariaDB speaks: bit 0 is clear since 10.2, and the version says so where it is not."""
         return not self.capabilities & Capability.CLIENT_MYSQL or b"mariadb" in self.server_version.lower()
 
+    @property
+    def major_version(self) -> int:
+        """The number before the first dot; 0 if there is none. MariaDB up to 10.11 says 5 here."""
+        number = self.server_version.partition(b".")[0]
+        return int(number) if number.isdigit() and len(number) < 4 else 0
+
     @classmethod
     def parse(cls, payload: Payload) -> "HandshakeV10":
         """Read a greeting.

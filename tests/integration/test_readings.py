@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from pymysql.connections import Connection
 
 from proxy.statements import Reading, Unreadable, read_statement
+from proxy.vocabulary import EVERYWHERE, TRANSPARENT_COLLATIONS, UTF8MB4_0900_AI_CI
 from testbed.flavours import Flavour
 from tests.integration.conftest import MODERN, Pair
 
@@ -60,6 +61,17 @@ def sessions(start_pair: Callable[[Flavour], Pair]) -> Iterator[list[Connection[
             connection.encoding = "latin1"  # what comes back need not be text, and this reads any bytes
             opened.append(connection)
         yield opened
+
+
+@pytest.mark.parametrize("flavour", list(Flavour), ids=lambda flavour: flavour.value)
+def test_every_source_has_the_collations_that_are_trusted(
+    start_pair: Callable[[Flavour], Pair], flavour: Flavour
+) -> None:
+    """One that it did not have would give the session the source's own character set."""
+    listed = start_pair(flavour).source.sql("SHOW COLLATION WHERE id IS NOT NULL")
+    charsets = {row["Id"]: row["Charset"] for row in listed}
+    trusted = TRANSPARENT_COLLATIONS | (set() if flavour.is_mariadb else {UTF8MB4_0900_AI_CI})
+    assert {charsets.get(collation) for collation in trusted} <= EVERYWHERE | {"utf8mb3"}
 
 
 def hits(connection: Connection[Any], text: bytes) -> bool:

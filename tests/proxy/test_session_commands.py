@@ -264,8 +264,9 @@ async def test_a_dump_before_the_answer_to_what_came_before_is_no_replicas(log: 
     assert DUMP not in source.payloads
 
 
-def greeting_of(thread_id: int) -> bytes:
-    return replace(HandshakeV10.parse(FakeSource().greeting()), thread_id=thread_id).serialize()
+def greeting_of(thread_id: int = 1, *, version: bytes = b"9.7.0-fake") -> bytes:
+    greeting = HandshakeV10.parse(FakeSource().greeting())
+    return replace(greeting, thread_id=thread_id, server_version=version).serialize()
 
 
 def kill(thread_id: int) -> bytes:
@@ -299,3 +300,31 @@ async def test_a_session_that_has_just_ended_may_still_be_killed(log: EventLog) 
         second = await bench.connect()
         await second.log_in()
         assert await second.command(kill(7)) == OK
+
+
+async def test_a_long_statement_is_read_beside_the_other_sessions(log: EventLog) -> None:
+    tables = b",".join(b"`table_%d` READ" % number for number in range(3000))
+    locks, writes = (
+        Query(b"LOCK TABLES " + tables + end).serialize(REPLICA_CAPABILITIES) for end in (b"", b", t WRITE")
+    )
+    source = FakeSource()
+    async with benched(source, log, policy="backup") as bench:
+        replica = await bench.connect()
+        await replica.log_in()
+        assert await replica.command(locks) == OK
+        assert ErrPacket.parse(await replica.command(writes)).code == 1227
+    assert source.payloads[1:] == [locks]
+
+
+@pytest.mark.parametrize(("version", "is_admitted"), [(b"9.7.4", True), (b"5.7.44", False), (b"11.8.9-MariaDB", False)])
+async def test_the_character_set_of_the_login_counts_where_the_source_knows_it(
+    log: EventLog, version: bytes, is_admitted: bool
+) -> None:
+    """The login names utf8mb4_0900_ai_ci; elsewhere the session has the source's own character set."""
+    like = Query("SHOW TRIGGERS LIKE 'caf\u00e9\\_orders'".encode()).serialize(REPLICA_CAPABILITIES)
+    source = FakeSource()
+    source.greeting = lambda: greeting_of(version=version)  # type: ignore[method-assign]
+    async with benched(source, log, policy="backup") as bench:
+        replica = await bench.connect()
+        await replica.log_in()
+        assert (await replica.command(like) == OK) == is_admitted

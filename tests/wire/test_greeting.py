@@ -133,3 +133,13 @@ def test_a_greeting_cut_before_its_capabilities_cannot_be_edited() -> None:
         with pytest.raises(TruncatedPacket):
             with_tls_offered(MYSQL_8_GREETING[:length], offered=True)
     assert len(with_tls_offered(MYSQL_8_GREETING[:end], offered=False)) == end
+
+
+@pytest.mark.parametrize(
+    ("version", "major"),
+    [(b"9.7.4-2", 9), (b"8.0.36-28", 8), (b"5.7.44", 5), (b"11.8.9-MariaDB", 11), (b"5.5.5-10.11.18-MariaDB", 5),
+     (b"", 0), (b"nine.7", 0), (b"\xb2.0", 0), (b"12345678901234567890.1", 0)],
+)  # fmt: skip
+def test_the_major_version(version: bytes, major: int) -> None:
+    greeting = HandshakeV10(server_version=version, thread_id=1, capabilities=Capability(0), nonce=bytes(20))
+    assert greeting.major_version == major
