@@ -170,7 +170,8 @@ def test_the_kill_with_which_mariadb_stops_ends_the_sources_own_thread(
         proxy.wait_for_end(stream)
         asked = pair.source.sql("SELECT argument FROM mysql.general_log WHERE argument LIKE 'KILL%%'")
         assert [row["argument"] for row in asked] == [f"KILL {thread}"]
-        assert killer["bytes_to_source"] == len(f"\x03KILL {thread}") + len("\x01")
+        header_bytes = 4
+        assert killer["bytes_to_source"] == 2 * header_bytes + len(f"\x03KILL {thread}") + len("\x01")
         assert not proxy.events("command_refused", "session_refused")
 
 
