@@ -6,8 +6,6 @@ from pathlib import Path
 
 from testbed.flavours import Flavour
 
-MAGIC = {False: b"\xfdbin", True: b"\xfebin"}
-
 
 @dataclasses.dataclass(frozen=True)
 class BinlogEncryption:

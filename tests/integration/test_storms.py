@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from pymysql.cursors import Cursor
 
 SCHEMAS = [f"storm_{number}" for number in range(6)]
-MARKER = "a sentence that must not be read in the log"
 SOURCE_OPTIONS: dict[bool, dict[str, str | int | Path | None]] = {
     False: {"binlog-transaction-compression": "ON"},
     True: {"log-bin-compress": "ON", "log-bin-compress-min-len": 10},
@@ -59,8 +58,6 @@ def test_no_row_is_lost_whatever_is_restarted(flavour: Flavour, pki: Pki, tmp_pa
                 "disconnected",
                 "source_disconnected",
             }
-        written = b"".join(log.read_bytes() for log in (pair.source.folder / "data").glob("binlog.0*"))
-        assert MARKER.encode() not in written
 
 
 def happenings(pair: Pair, proxy: Proxy) -> Iterator[Callable[[], object]]:
@@ -99,7 +96,7 @@ def turn_of(pair: Pair) -> Callable[[Cursor, int, int], None]:
         if pair.flavour.is_mariadb:
             cursor.execute(f"SET SESSION gtid_domain_id = {writer % 3}")
         cursor.execute("BEGIN")
-        values = ", ".join([f"(REPEAT('{MARKER} ', {1 + number % 30}))"] * 5)
+        values = ", ".join([f"(REPEAT('a body of some length ', {1 + number % 60}))"] * 5)
         cursor.execute(f"INSERT INTO {orders} (body) VALUES {values}")
         cursor.execute(f"UPDATE {orders} SET body = CONCAT(body, '.') ORDER BY id DESC LIMIT 8")
         cursor.execute(f"DELETE FROM {orders} ORDER BY id LIMIT 1")

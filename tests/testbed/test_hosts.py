@@ -1,5 +1,6 @@
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from testbed.capture import PacketCapture
 from testbed.flavours import Flavour
 from testbed.hosts import Host, Network
 from testbed.pcap import Hit, clear_text_hits, tcp_streams
-from testbed.programs import Program, ProgramError, listening_ports
+from testbed.programs import Program, ProgramError, listening_ports, popen
 from testbed.servers import Server
 
 SHOUT = """
@@ -38,6 +39,18 @@ def shouting(network: Network, tmp_path: Path) -> Iterator[Host]:
     with Program([sys.executable, "-c", SHOUT], log=tmp_path / "log", host=host) as program:
         program.wait_for_port(4000)
         yield host
+
+
+def test_a_program_finds_other_hosts_by_name(network: Network) -> None:
+    source, replica = network.hosts["source"], network.hosts["replica"]
+    words = ["sh", "-c", "ls /run/netns; nsenter --net=/run/netns/source cat /proc/net/fib_trie"]
+    with popen(words, place=replica.naming(source), stdout=subprocess.PIPE) as process:
+        names, *table = process.communicate()[0].decode().splitlines()
+    assert names == "source"
+    assert any(source.address in line for line in table)
+    assert not any(replica.address in line for line in table)
+    # The machine's own folder has not changed.
+    assert not Path("/run/netns/source").exists()
 
 
 def test_hosts_reach_one_another_by_tcp_and_a_capture_sees_it(network: Network, shouting: Host, tmp_path: Path) -> None:
