@@ -61,7 +61,8 @@ def test_of_two_channels_through_one_route_the_source_keeps_the_later(
         [session] = proxy.sessions()
         [ended] = proxy.events("session_ended")
         assert session["session"] > ended["session"]
-        assert ended["reason"] == "closed"
+        # It may still have had bytes to read from the replica, and then it resets the connection.
+        assert ended["reason"] in {"closed", "source_disconnected"}
 
 
 def last_error(replica: Server, channel: str) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from testbed.flavours import Flavour
+from testbed.servers import Server
 from tests.integration.clients.facts import PLUGINS, QUERY_CLIENTS, Client, login_failure
 from tests.integration.clients.programs import ClientError, ClientPrograms
 from tests.integration.clients.stand import Stand, account_of
+from tests.integration.conftest import Pki
 
 StartStand = Callable[[Flavour], Stand]
 
@@ -43,18 +46,24 @@ def test_a_client_logs_in_with_every_plugin_that_it_has(
 
 
 def test_mariadbs_caching_sha2_password_wants_a_socket_or_tls_behind_binlock(
-    start_stand: StartStand, clients: ClientPrograms
+    pki: Pki, clients: ClientPrograms, tmp_path: Path
 ) -> None:
-    stand = start_stand(Flavour.MARIADB_11_8)
+    """Until the server is restarted: only then has the plugin RSA keys. So this one is nobody else's."""
+    tls = {
+        "ssl_ca": str(pki.authority.ca),
+        "ssl_cert": str(pki.source.certificate),
+        "ssl_key": str(pki.source.key),
+    }
     account = account_of("caching_sha2_password")
-    for route, comes_in in (("source-side-unix", True), ("source-side-tls", True), ("source-side-tcp", False)):
-        stand.cool_down()
-        if comes_in:
+    with (
+        Server(tmp_path / "source", Flavour.MARIADB_11_8, server_id=1, options=tls) as source,
+        Stand(source, pki, tmp_path / "binlock") as stand,
+    ):
+        for route in ("source-side-unix", "source-side-tls"):
             assert clients.query(Client.PYMYSQL, stand.target(route, account=account), "SELECT 1 AS one")
-            continue
         with pytest.raises(ClientError, match="Access denied"):
-            clients.query(Client.PYMYSQL, stand.target(route, account=account), "SELECT 1 AS one")
-    assert "Authentication requires either RSA keys or secure transport" in stand.source.log_path.read_text()
+            clients.query(Client.PYMYSQL, stand.target("source-side-tcp", account=account), "SELECT 1 AS one")
+        assert "Authentication requires either RSA keys or secure transport" in source.log_path.read_text()
 
 
 @pytest.mark.parametrize("client", QUERY_CLIENTS, ids=lambda client: client.name)
