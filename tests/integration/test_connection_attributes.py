@@ -34,8 +34,11 @@ FORGED = {
 
 
 def attributes(pair: Pair) -> dict[str, str]:
-    """What the source shows of the one connection of `repl`, in its order."""
-    return {row["attr_name"]: row["attr_value"] for row in pair.source.sql(ATTRIBUTES)}
+    """What the source shows of the newest connection of `repl`, in its order; the one before may not have ended yet."""
+    account = "processlist_user = 'repl'"
+    newest = pair.source.scalar(f"SELECT MAX(processlist_id) FROM performance_schema.threads WHERE {account}")
+    shown = pair.source.sql(ATTRIBUTES.replace(account, f"{account} AND processlist_id = {newest}"))
+    return {row["attr_name"]: row["attr_value"] for row in shown}
 
 
 def ours(shown: dict[str, str]) -> dict[str, str]:
