@@ -15,7 +15,7 @@ $(VENV)/.ready: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("Binlock needs Python 3.11 or later; set PYTHON=") if sys.version_info < (3, 11) else None'
 	$(PYTHON) -m venv $(VENV) || { echo 'make: no virtual environment: install python3-venv (apt-get install python3-venv)' >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --editable '.[audit]' --group dev
+	$(BIN)/python -m pip install --quiet --editable '.[monitor,audit]' --group dev
 	touch $@
 
 demo: venv  ## the whole thing on real servers; DEMO_SECONDS=30 ends by itself
