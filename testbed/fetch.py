@@ -51,6 +51,13 @@ RECIPES = {
     "haproxy": Recipe("sid", ("haproxy",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
+    "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
+    "postgresql": Recipe(
+        "bookworm",
+        ("libicu72", "libldap-2.5-0", "liblz4-1", "libpam0g", "libpq5", "libreadline8", "libsystemd0", "libxml2"),
+        ("postgresql-15", "postgresql-client-15"),
+    ),
 }
 SERVERS = ("mysql-9.7", "mariadb-10.11", "mariadb-11.8")
 
