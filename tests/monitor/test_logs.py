@@ -37,10 +37,7 @@ def test_text_lines_are_one_line_each(capsys: pytest.CaptureFixture[str]) -> Non
 @pytest.mark.parametrize("style", ["json", "text"])
 def test_a_defect_comes_with_its_traceback(style: str, capsys: pytest.CaptureFixture[str]) -> None:
     set_up_logging("info", style)  # type: ignore[arg-type]
-    try:
-        raise KeyError("x")
-    except KeyError as error:
-        log_defect(error, interface="lo")
+    log_defect(KeyError("x"), interface="lo")
     said = capsys.readouterr().err
     assert "defect" in said
     assert "KeyError: 'x'" in said

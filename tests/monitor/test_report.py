@@ -68,7 +68,7 @@ def table(*flows: Flow, is_coloured: bool = False, masking: Masking | None = Non
 
 def test_the_worst_comes_first_with_its_evidence_and_every_verdict_is_counted() -> None:
     lines = table(ENCRYPTED, PLAIN)
-    assert lines[0].split() == "verdict client server TLS seen packets bytes first seen file".split()
+    assert " ".join(lines[0].split()) == "verdict client server TLS seen packets bytes first seen file"
     assert lines[1].startswith("plaintext-replication  10.0.0.2:40000")
     assert lines[2] == "    COM_BINLOG_DUMP_GTID"
     assert "joined late, packets lost" in lines[3]
