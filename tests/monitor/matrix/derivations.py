@@ -1,0 +1,339 @@
+"""What may become of a connection before a monitor sees it: cut, torn, doubled, reordered, lost, one-sided, reused.
+
+Every case is made of a recorded connection by a seed, so that it can be made again.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from monitor.segments import CONTROL_FLAGS, FIN, SYN, Segment
+from tests.monitor.matrix.connections import MODULUS, Connection
+
+MTU_PAYLOAD_BYTES = 1448
+JUMBO_PAYLOAD_BYTES = 8948
+LARGEST_PAYLOAD_BYTES = 65483
+# What a snap length of 96 leaves behind the headers of Ethernet, IPv4 and TCP with timestamps.
+SNAPPED_PAYLOAD_BYTES = 30
+TINY_LIMIT_BYTES = 12_000
+LARGE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True)
+class Part:
+    """A connection, and what of it a case holds.
+
+    Attributes:
+        connection: as recorded.
+        segments: what is left, in the order in which it is seen.
+        first: the sequence number of each direction's first byte, here.
+    """
+
+    connection: Connection
+    segments: list[Segment] = field(repr=False)
+    first: dict[bytes, int] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a monitor is given.
+
+    Attributes:
+        derivation: what was done.
+        parts: connections one behind the other; more than one where ports are used again.
+        any_port: whether the monitor is not told which port is the server's.
+    """
+
+    derivation: str
+    parts: tuple[Part, ...]
+    any_port: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{' then '.join(part.connection.name for part in self.parts)}, {self.derivation}"
+
+
+class Sampling(Protocol):
+    """How many of each kind."""
+
+    @property
+    def factor(self) -> int:
+        """1 for a quick look."""
+
+
+def cases_of(connection: Connection, others: Sequence[Connection], factor: int) -> Iterator[Case]:
+    """All cases of a connection, the same each time.
+
+    Args:
+        connection: as recorded.
+        others: whose ports may be used again by it, and that may use its.
+        factor: how many of each kind, 1 for few.
+    """
+    noise = random.Random(f"{connection.name} {factor}")
+    segments = list(connection.segments)
+    is_large = connection.payload_bytes > LARGE_BYTES
+    few, many = (2, 4) if is_large else (4 * factor, 10 * factor)
+
+    def case(derivation: str, kept: Iterable[Segment], *, any_port: bool = False) -> Case:
+        return Case(derivation, (Part(connection, list(kept), dict(connection.first_sequences)),), any_port)
+
+    yield case("as it was", segments)
+    yield case("as it was, any port", segments, any_port=True)
+    yield Case("numbers that wrap", (wrapped(connection, noise),))
+    for number, at in enumerate(cut_places(segments, many, noise)):
+        yield case(f"from segment {at} on", segments[at:], any_port=number % 5 == 4)
+    for _ in range(many):
+        yield case(*from_within(segments, noise))
+    for at in noise.sample(range(1, len(segments)), min(few, len(segments) - 1)):
+        yield case(f"up to segment {at}", segments[:at])
+    yield from (case(*one_side) for one_side in one_sided(connection, many, noise))
+    for size in sizes(connection):
+        yield case(f"segments of {size} bytes", resized(segments, lambda size=size: size))  # type: ignore[misc]
+    for _ in range(few):
+        yield case(f"segments of random sizes ({noise.random():.3f})", randomly_resized(segments, noise))
+    for _ in range(few):
+        yield case("duplicates", doubled(segments, noise))
+        yield case("retransmissions cut otherwise", retransmitted(segments, noise))
+        yield case("reordered", reordered(segments, noise))
+    for share in (0.03, 0.1, 0.3, 0.6):
+        for _ in range(max(1, few // 2)):
+            yield case(f"{share:.0%} lost", lossy(segments, share, noise))
+            yield case(f"{share:.0%} of MTU-sized lost", lossy(mtu_sized(segments), share, noise))
+    with_data = [segment for segment in segments if segment.payload]
+    for segment in noise.sample(with_data, min(many, len(with_data))):
+        yield case(f"one segment alone, of {len(segment.payload)} bytes", [segment])
+    yield case("a snap length of 96", snapped(segments))
+    yield case("a snap length of 96 from the middle on", snapped(segments[len(segments) // 2 :]))
+    for _ in range(many):
+        yield case(*mangled(connection, noise))
+    for other in noise.sample(others, min(few, len(others))):
+        yield reused(connection, other, noise)
+
+
+def cut_places(segments: list[Segment], many: int, noise: random.Random) -> list[int]:
+    """All early ones, and some of the later."""
+    early = min(len(segments), 2 * many)
+    later = range(early, len(segments))
+    return [*range(1, early), *sorted(noise.sample(later, min(many, len(later))))]
+
+
+def from_within(segments: list[Segment], noise: random.Random) -> tuple[str, list[Segment]]:
+    """The monitor joins in the middle of a segment's bytes."""
+    at = noise.choice([number for number, segment in enumerate(segments) if segment.payload])
+    segment = segments[at]
+    skipped = noise.randrange(len(segment.payload))
+    return f"from byte {skipped} of segment {at} on", [part_of(segment, skipped, len(segment.payload)), *segments[at + 1 :]]
+
+
+def one_sided(connection: Connection, many: int, noise: random.Random) -> Iterator[tuple[str, list[Segment]]]:
+    for who, key in (("client", connection.client_key), ("server", connection.server_key)):
+        side = [segment for segment in connection.segments if segment.key == key]
+        data_only = [segment for segment in side if segment.payload]
+        yield f"the {who}'s side", side
+        yield f"the {who}'s side without its SYN", [segment for segment in side if not segment.flags & CONTROL_FLAGS]
+        for _ in range(many if data_only else 0):
+            name, kept = from_within(side, noise)
+            if noise.random() < 0.5:
+                kept = randomly_resized(kept, noise)
+                name += ", of random sizes"
+            yield f"the {who}'s side {name}", kept
+
+
+def sizes(connection: Connection) -> list[int]:
+    if connection.payload_bytes > LARGE_BYTES:
+        return [MTU_PAYLOAD_BYTES]
+    tiny = [1, 3] if connection.payload_bytes <= TINY_LIMIT_BYTES else []
+    return [*tiny, 100, MTU_PAYLOAD_BYTES, JUMBO_PAYLOAD_BYTES]
+
+
+def part_of(segment: Segment, start: int, end: int) -> Segment:
+    """Some of a segment's bytes, as a segment."""
+    flags = segment.flags if end == len(segment.payload) else segment.flags & ~FIN
+    sequence = (segment.sequence + start) % MODULUS
+    payload = segment.payload[start:end]
+    return Segment(
+        segment.key, sequence, segment.acknowledgement, flags, payload, len(payload), segment.time_seconds
+    )
+
+
+class Sizes(Protocol):
+    """Says how large the next segment is."""
+
+    def __call__(self) -> int:
+        """In bytes, at least one."""
+
+
+def resized(segments: Iterable[Segment], size: Sizes) -> list[Segment]:
+    """What was sent in a row by one side, cut anew."""
+    made: list[Segment] = []
+    for segment in segments:
+        if not segment.payload:
+            made.append(segment)
+            continue
+        at = 0
+        while at < len(segment.payload):
+            end = min(len(segment.payload), at + size())
+            made.append(part_of(segment, at, end))
+            at = end
+    return made
+
+
+def joined(segments: Iterable[Segment], limit: int) -> list[Segment]:
+    """What follows upon each other is one segment, as offloads make it."""
+    made: list[Segment] = []
+    for segment in segments:
+        last = made[-1] if made else None
+        if (
+            last is not None
+            and last.payload
+            and segment.payload
+            and segment.key == last.key
+            and (last.sequence + len(last.payload)) % MODULUS == segment.sequence
+            and len(last.payload) + len(segment.payload) <= limit
+            and not last.flags & CONTROL_FLAGS
+        ):
+            payload = last.payload + segment.payload
+            made[-1] = Segment(
+                last.key, last.sequence, segment.acknowledgement, segment.flags, payload, len(payload), last.time_seconds
+            )
+        else:
+            made.append(segment)
+    return made
+
+
+def randomly_resized(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
+    total = sum(len(segment.payload) for segment in segments)
+    most = noise.choice([20, 200, 1000, 5000]) if total < LARGE_BYTES else 60_000
+    together = joined([segment for segment in segments if segment.payload or segment.flags & CONTROL_FLAGS], LARGEST_PAYLOAD_BYTES)
+    return resized(together, lambda: noise.randint(1, most))
+
+
+def mtu_sized(segments: Sequence[Segment]) -> list[Segment]:
+    return resized(segments, lambda: MTU_PAYLOAD_BYTES)
+
+
+def doubled(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
+    """Some come twice, at once (as on `any`) or later."""
+    made: list[Segment] = []
+    late: list[Segment] = []
+    for segment in segments:
+        made.append(segment)
+        if noise.random() < 0.4:
+            (made if noise.random() < 0.5 else late).append(segment)
+        if late and noise.random() < 0.3:
+            made.append(late.pop(0))
+    return made
+
+
+def retransmitted(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
+    """Some are sent again, together with the one before."""
+    made: list[Segment] = []
+    before: dict[bytes, Segment] = {}
+    for segment in segments:
+        made.append(segment)
+        last = before.get(segment.key)
+        if segment.payload:
+            if last is not None and noise.random() < 0.4:
+                again = joined([last, segment], LARGEST_PAYLOAD_BYTES * 2)
+                if len(again) == 1:
+                    payload = again[0].payload
+                    start = noise.randrange(len(payload))
+                    made.append(part_of(again[0], start, noise.randint(start + 1, len(payload))))
+            before[segment.key] = segment
+    return made
+
+
+def reordered(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
+    """Each may fall behind by a few. What begins a connection stays first."""
+    places = [(number + (noise.uniform(0, 3.5) if number > 2 else 0), number) for number in range(len(segments))]
+    return [segments[number] for _, number in sorted(places)]
+
+
+def lossy(segments: Sequence[Segment], share: float, noise: random.Random) -> list[Segment]:
+    """Each is lost with this probability."""
+    return [segment for segment in segments if noise.random() >= share]
+
+
+def snapped(segments: Iterable[Segment]) -> list[Segment]:
+    return [
+        Segment(
+            segment.key, segment.sequence, segment.acknowledgement, segment.flags,
+            segment.payload[:SNAPPED_PAYLOAD_BYTES], len(segment.payload), segment.time_seconds,
+        )
+        for segment in segments
+    ]  # fmt: skip
+
+
+def mangled(connection: Connection, noise: random.Random) -> tuple[str, list[Segment]]:
+    """Several mishaps at once."""
+    segments = list(connection.segments)
+    done: list[str] = []
+    if noise.random() < 0.6:
+        name, segments = from_within(segments, noise)
+        done.append(name)
+    if noise.random() < 0.3:
+        key = noise.choice([connection.client_key, connection.server_key])
+        segments = [segment for segment in segments if segment.key == key]
+        done.append("one side")
+    if noise.random() < 0.7:
+        segments = randomly_resized(segments, noise)
+        done.append("random sizes")
+    if noise.random() < 0.5:
+        segments = doubled(segments, noise)
+        done.append("duplicates")
+    if noise.random() < 0.5:
+        share = noise.choice([0.02, 0.1, 0.3])
+        segments = lossy(segments, share, noise)
+        done.append(f"{share:.0%} lost")
+    if noise.random() < 0.5:
+        segments = reordered(segments, noise)
+        done.append("reordered")
+    return f"mishaps {noise.randrange(10**6)}: {'; '.join(done)}", segments
+
+
+def shifted(segments: Iterable[Segment], connection: Connection, shifts: dict[bytes, int]) -> list[Segment]:
+    """Other initial sequence numbers."""
+    client, server = connection.client_key, connection.server_key
+    peer = {client: server, server: client}
+    return [
+        Segment(
+            segment.key, (segment.sequence + shifts[segment.key]) % MODULUS,
+            (segment.acknowledgement + shifts[peer[segment.key]]) % MODULUS,
+            segment.flags, segment.payload, segment.payload_bytes, segment.time_seconds,
+        )
+        for segment in segments
+    ]  # fmt: skip
+
+
+def wrapped(connection: Connection, noise: random.Random) -> Part:
+    """Both directions' numbers pass 2^32 within the connection."""
+    first: dict[bytes, int] = {}
+    shifts: dict[bytes, int] = {}
+    for key, data in connection.sent.items():
+        first[key] = (MODULUS - noise.randint(0, max(1, len(data) - 1))) % MODULUS
+        shifts[key] = (first[key] - connection.first_sequences[key]) % MODULUS
+    return Part(connection, shifted(connection.segments, connection, shifts), first)
+
+
+def reused(former: Connection, latter: Connection, noise: random.Random) -> Case:
+    """The second connection has the addresses and ports of the first, whose end is not always seen."""
+    sides = {latter.client_key: former.client_key, latter.server_key: former.server_key}
+    moved = [
+        Segment(
+            sides[segment.key], segment.sequence, segment.acknowledgement, segment.flags, segment.payload,
+            segment.payload_bytes, former.segments[-1].time_seconds + 5 + number / 1000,
+        )
+        for number, segment in enumerate(latter.segments)
+    ]  # fmt: skip
+    first = {sides[key]: number for key, number in latter.first_sequences.items()}
+    ended = noise.random() < 0.5
+    kept = list(former.segments) if ended else [s for s in former.segments if not s.flags & CONTROL_FLAGS or s.flags & SYN]
+    successor = Connection(latter.scenario, latter.number, latter.truth, tuple(moved))
+    ending = "" if ended else " without an end"
+    return Case(
+        f"the ports used again by {latter.name}{ending}",
+        (Part(former, kept, dict(former.first_sequences)), Part(latter, moved, first)),
+    ) if successor else Case("", ())
