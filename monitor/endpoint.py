@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import socket
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -101,6 +102,29 @@ def _json_list(objects: Iterator[dict[str, Any]]) -> Iterator[bytes]:
         yield (lead + ",".join(map(json.dumps, piece))).encode()
         lead = ","
     yield b"[]" if lead == "[" else b"]"
+
+
+def open_listening_sockets(host: str, port: int) -> list[socket.socket]:
+    """Listens on each address that a host has.
+
+    Raises:
+        OSError: there is no such host, or an address is taken, or not ours.
+    """
+    opened: list[socket.socket] = []
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            listening = socket.socket(family, kind)
+            opened.append(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            listening.bind(address)
+            listening.listen()
+    except OSError:
+        for listening in opened:
+            listening.close()
+        raise
+    return opened
 
 
 async def _next_request(stream: trio.abc.Stream, connection: h11.Connection) -> h11.Request | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -38,6 +39,12 @@ def log_defect(error: BaseException, /, **fields: Any) -> None:
     logger.error("defect", extra={"fields": fields}, exc_info=error)
 
 
+def log_packet_defect(error: Exception) -> None:
+    """Writes one line with a traceback for a packet that this program failed on, at most one a second."""
+    if _packet_defects.admits("defect", time.time()):
+        log_defect(error)
+
+
 class Allowance:
     """How many lines of a kind may be written in a second; what is over is counted."""
 
@@ -65,6 +72,9 @@ class Allowance:
         counted = dict(self.suppressed)
         self.suppressed.clear()
         return counted
+
+
+_packet_defects = Allowance(1)
 
 
 def _fields(record: logging.LogRecord) -> dict[str, Any]:

@@ -1,0 +1,328 @@
+"""`binlock-monitor`: run, read. The only module of the monitor that prints or exits."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from pathlib import Path
+
+import trio
+
+from monitor.interfaces import CaptureError, InterfaceCapture
+from monitor.logs import log_packet_defect, set_up_logging
+from monitor.masking import Masking, MaskKeyError
+from monitor.privileges import PrivilegeError, drop_privileges
+from monitor.reading import read_flows
+from monitor.recordings import RecordingError
+from monitor.report import Report, flow_fields, printable
+from monitor.service import Monitor, Settings
+from monitor.verdicts import Flow, Verdict
+
+_DEFAULT_PORT = 3306
+_DEFAULT_LISTEN = "127.0.0.1:9308"
+_DEFAULT_BUFFER_MIB = 64
+_LARGEST_BUFFER_MIB = 1024
+# Of smaller files the end is there before a person would ask.
+_PROGRESS_FROM_BYTES = 16 << 20
+
+_VERDICTS = """\
+verdicts:
+  tls                    encrypted: TLS records were seen, not only a request for them
+  plaintext-replication  a replica reads a source's binlog unencrypted
+  plaintext-client       MySQL in the clear that is not replication
+  not-mysql              something else
+  undecided              too little was seen to say; never a guess
+"""
+_EXIT_CODES = """\
+exit codes:
+  0    done
+  1    a flow has a verdict of --fail-on; or failed
+  2    the command line, a file or an interface cannot be used, or it is not permitted
+  130  interrupted
+"""
+_RUN_EXAMPLES = """\
+examples:
+  binlock-monitor run --interface eth0
+  binlock-monitor run --interface lo --interface eth1 --port 3306 --port 3307
+  binlock-monitor run --interface mirror0 --port any --listen 0.0.0.0:9308
+
+Opening an interface takes root or CAP_NET_RAW; afterwards it runs as --user, without capabilities.
+Findings are lines on standard error. The endpoint answers /metrics, /healthz, /readyz and /flows.
+SIGTERM and SIGINT end it in order, with exit code 0.
+"""
+_READ_EXAMPLES = """\
+examples:
+  binlock-monitor read capture.pcap
+  binlock-monitor read --json *.pcapng.gz | jq 'select(.verdict == "plaintext-replication")'
+  binlock-monitor read --port 3306 --port 3307 --fail-on plaintext-replication capture.pcap
+  binlock-monitor read --mask capture.pcap > for-the-supplier.txt
+"""
+
+
+class ExitCode(IntEnum):
+    """What the program exits with."""
+
+    OK = 0
+    FAILED = 1
+    UNUSABLE = 2
+    INTERRUPTED = 130
+
+
+class _Unusable(Exception):  # noqa: N818
+    """What was asked for cannot be done; the text says why."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs one command and returns its exit code."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except (_Unusable, CaptureError, PrivilegeError, MaskKeyError) as error:
+        print(f"binlock-monitor: {printable(str(error))}", file=sys.stderr)
+        return ExitCode.UNUSABLE
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The interpreter flushes once more when it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.FAILED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="binlock-monitor",
+        description="Tells which MySQL and MariaDB connections on the wire replicate in the clear, and which are "
+        "encrypted.",
+        epilog=f"{_VERDICTS}\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_read(commands)
+    return parser
+
+
+def _add(
+    commands: argparse._SubParsersAction[argparse.ArgumentParser],
+    name: str,
+    summary: str,
+    details: str,
+    epilog: str,
+) -> argparse.ArgumentParser:
+    added = commands.add_parser(
+        name,
+        help=summary,
+        description=details,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    added.add_argument(
+        "--port",
+        action="append",
+        type=_port,
+        metavar="N",
+        help=f"a port of servers; may be given more than once; any: every TCP flow (default: {_DEFAULT_PORT})",
+    )
+    added.add_argument("--mask", action="store_true", help="show pseudonyms instead of addresses, fresh ones each run")
+    added.add_argument(
+        "--mask-key-file",
+        type=Path,
+        metavar="F",
+        help="mask with the key in this file, so that an address has the same pseudonym in each run",
+    )
+    return added
+
+
+def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    run = _add(
+        commands,
+        "run",
+        "watch interfaces until SIGTERM",
+        "Watches interfaces and reports each flow's verdict, in the log and as metrics.",
+        f"{_RUN_EXAMPLES}\n{_VERDICTS}",
+    )
+    run.add_argument(
+        "--interface",
+        action="append",
+        required=True,
+        metavar="IF",
+        help="an interface to watch, such as eth0 or lo; may be given more than once",
+    )
+    run.add_argument(
+        "--listen",
+        type=_listen_address,
+        default=_listen_address(_DEFAULT_LISTEN),
+        metavar="HOST:PORT",
+        help=f"where the HTTP endpoint answers; an IPv6 address in brackets (default: {_DEFAULT_LISTEN})",
+    )
+    run.add_argument(
+        "--user",
+        default="nobody",
+        metavar="NAME",
+        help="whom to run as once the interfaces are open; an empty name changes nothing (default: %(default)s)",
+    )
+    run.add_argument(
+        "--buffer-mib",
+        type=_buffer_mib,
+        default=_DEFAULT_BUFFER_MIB,
+        metavar="N",
+        help=f"kernel memory for packets of each interface, 1 to {_LARGEST_BUFFER_MIB} MiB (default: %(default)s)",
+    )
+    run.add_argument(
+        "--no-promiscuous",
+        action="store_true",
+        help="look only at frames for this host; a mirror port needs the others",
+    )
+    run.add_argument(
+        "--log-format", choices=("json", "text"), default="json", help="of the log lines (default: %(default)s)"
+    )
+    run.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="the least level that is logged; debug adds undecided and not-mysql flows (default: %(default)s)",
+    )
+    run.set_defaults(command=_run)
+
+
+def _add_read(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    read = _add(
+        commands,
+        "read",
+        "judge the flows of capture files",
+        "Reads capture files (pcap, pcapng, either in gzip) and says of each flow what it was.",
+        f"{_READ_EXAMPLES}\n{_VERDICTS}\n{_EXIT_CODES}",
+    )
+    read.add_argument("file", nargs="+", type=Path, metavar="FILE", help="a capture file")
+    read.add_argument("--json", action="store_true", help="one JSON object a line for each flow, instead of a table")
+    read.add_argument(
+        "--fail-on",
+        action="append",
+        default=[],
+        type=Verdict,
+        choices=list(Verdict),
+        metavar="VERDICT",
+        help="exit with 1 if any flow has this verdict; may be given more than once",
+    )
+    read.set_defaults(command=_read)
+
+
+def _port(text: str) -> int | None:
+    if text == "any":
+        return None
+    if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 16:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is neither a port, 1 to 65535, nor any")
+
+
+def _listen_address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    is_bracketed = host.startswith("[") and host.endswith("]")
+    if (
+        not host
+        or (":" in host and not is_bracketed)
+        or not (port.isascii() and port.isdigit() and int(port) < 1 << 16)
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not HOST:PORT; an IPv6 address stands in brackets")
+    return host.strip("[]"), int(port)
+
+
+def _buffer_mib(text: str) -> int:
+    if text.isascii() and text.isdigit() and 0 < int(text) <= _LARGEST_BUFFER_MIB:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 1 to {_LARGEST_BUFFER_MIB}")
+
+
+def _ports(arguments: argparse.Namespace) -> frozenset[int] | None:
+    given = arguments.port or [_DEFAULT_PORT]
+    return None if None in given else frozenset(given)
+
+
+def _masking(arguments: argparse.Namespace) -> Masking:
+    if arguments.mask_key_file is not None:
+        return Masking.from_file(arguments.mask_key_file)
+    return Masking.fresh() if arguments.mask else Masking()
+
+
+def _run(arguments: argparse.Namespace) -> ExitCode:
+    set_up_logging(arguments.log_level, arguments.log_format)
+    ports = _ports(arguments)
+    settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
+    captures = [
+        InterfaceCapture(
+            name,
+            ports=ports,
+            buffer_bytes=arguments.buffer_mib << 20,
+            promiscuous=not arguments.no_promiscuous,
+            on_error=log_packet_defect,
+        )
+        for name in dict.fromkeys(arguments.interface)
+    ]
+    monitor = Monitor(settings, captures)
+    try:
+        monitor.open(drop_privileges)
+    except OSError as error:
+        raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error
+    trio.run(monitor.run)
+    return ExitCode.OK
+
+
+def _read(arguments: argparse.Namespace) -> ExitCode:
+    ports, masking = _ports(arguments), _masking(arguments)
+    report = Report(masking)
+    complaints: list[str] = []
+    for file in arguments.file:
+
+        def take(flow: Flow, file: Path = file) -> None:
+            if arguments.json:
+                print(json.dumps({"file": str(file), **flow_fields(flow, masking)}))
+                report.counts[flow.verdict] += 1
+            else:
+                report.add(str(file), flow)
+
+        with _progress(file) as note_progress:
+            try:
+                read_flows(file, ports, take, note_progress)
+            except RecordingError as error:
+                complaints.append(str(error))
+    if not arguments.json:
+        for line in report.lines(is_coloured=_is_coloured(), has_file_column=len(arguments.file) > 1):
+            print(line)
+    sys.stdout.flush()
+    for complaint in complaints:
+        print(f"binlock-monitor: {printable(complaint)}", file=sys.stderr)
+    # What was found stands, whatever could not be read besides.
+    if any(report.counts[verdict] for verdict in arguments.fail_on):
+        return ExitCode.FAILED
+    return ExitCode.UNUSABLE if complaints else ExitCode.OK
+
+
+def _is_coloured() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+
+
+@contextmanager
+def _progress(file: Path) -> Iterator[functools.partial[None]]:
+    """Says how far it is, where a person waits for it."""
+    is_shown = sys.stderr.isatty() and file.is_file() and file.stat().st_size >= _PROGRESS_FROM_BYTES
+    name = printable(file.name)
+
+    def say(packets: int) -> None:
+        if is_shown:
+            print(f"\r{name}: {packets / 1e6:.1f} million packets", end="", file=sys.stderr, flush=True)
+
+    try:
+        yield functools.partial(say)
+    finally:
+        if is_shown:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,326 @@
+"""`binlock-monitor run`: opens interfaces, gives up privileges, and watches until it is told to stop."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Protocol
+
+import trio
+
+from monitor.decoding import Intake
+from monitor.endpoint import Endpoint, open_listening_sockets
+from monitor.findings import Findings
+from monitor.flood import FloodGate
+from monitor.flows import FlowTable
+from monitor.logs import log_defect, log_event
+from monitor.masking import Masking
+from monitor.metrics import InterfaceReading, Metrics, Reading
+from monitor.report import flow_fields
+from monitor.scapy import certificate_not_after
+from monitor.segments import reversed_key
+from monitor.settled import SettledDirection, SettledDirections
+
+# Others have their turn after so many packets.
+_PACKETS_A_TURN = 128
+# Packets gather for so long before they are fetched: waking up for each would cost more than looking at it.
+_GATHER_SECONDS = 0.005
+_TICK_SECONDS = 0.25
+_TICKS_A_LOOK = 4
+_MOST_KERNEL_KEYS = 500
+_RECENTLY_SECONDS = 60
+_AFTER_DEFECT_SECONDS = 1
+
+Take = Callable[..., None]
+
+
+class Capture(Protocol):
+    """One interface, as `monitor.interfaces.InterfaceCapture` is one.
+
+    Attributes:
+        name: of the interface.
+        is_up: whether packets can come.
+        errors: how many packets were lost to an exception.
+    """
+
+    name: str
+    is_up: bool
+    errors: int
+
+    def open(self) -> None:
+        """Opens the socket; needs the privilege."""
+
+    def close(self) -> None:
+        """Closes it."""
+
+    def fileno(self) -> int:
+        """To wait on."""
+
+    def drain(self, take: Take, most: int) -> int:
+        """Hands on at most so many packets that wait; returns how many."""
+
+    def poll(self, now_seconds: float) -> None:
+        """Looks whether the interface is there and up, and begins again where it was not."""
+
+    def statistics(self) -> tuple[int, int]:
+        """Packets since the start that were let through, and that were dropped because they were not fetched."""
+
+    def retriage(self, settled_keys: Sequence[bytes], with_openings: bool) -> int:
+        """Replaces the kernel's filter; returns how many keys it had room for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What the command line says.
+
+    Attributes:
+        ports: of servers; None for every TCP flow.
+        listen: host and port of the HTTP endpoint.
+        user: whose rights remain; empty to keep one's own.
+        masking: of addresses, wherever they are shown.
+    """
+
+    ports: frozenset[int] | None
+    listen: tuple[str, int]
+    user: str
+    masking: Masking
+
+
+class Watched:
+    """One interface, with what the kernel said of its packets."""
+
+    def __init__(self, capture: Capture) -> None:
+        self.capture = capture
+        self.packets = 0
+        self.dropped = 0
+        self.was_up: bool | None = None
+        self._dropped_seconds = float("-inf")
+
+    def is_dropping(self, now_seconds: float) -> bool:
+        """Whether packets were dropped within the last minute."""
+        return now_seconds - self._dropped_seconds < _RECENTLY_SECONDS
+
+    def look(self, now_seconds: float) -> None:
+        """Takes over what has changed, and logs it; to be called about once a second."""
+        capture = self.capture
+        capture.poll(now_seconds)
+        if capture.is_up is not self.was_up:
+            self.was_up = capture.is_up
+            log_event(
+                logging.INFO if capture.is_up else logging.ERROR,
+                "capture_up" if capture.is_up else "capture_down",
+                interface=capture.name,
+            )
+        self.packets, dropped_total = capture.statistics()
+        dropped, self.dropped = dropped_total - self.dropped, dropped_total
+        if dropped > 0:
+            self._dropped_seconds = now_seconds
+            log_event(
+                logging.WARNING,
+                "packets_dropped",
+                interface=capture.name,
+                packets=dropped,
+                detail="verdicts may be late or incomplete; a larger --buffer-mib holds longer bursts",
+            )
+
+
+class Monitor:
+    """Watches interfaces, and answers at the endpoint, until it is told to stop."""
+
+    def __init__(self, settings: Settings, captures: Iterable[Capture]) -> None:
+        self._settings = settings
+        self._watched = [Watched(capture) for capture in captures]
+        self._metrics = Metrics(installed_version(), self._read)
+        self._findings = Findings(settings.masking, self._metrics)
+        self._table = FlowTable(ports=settings.ports, notify=self._findings.take, not_after_of=certificate_not_after)
+        self._intake = Intake(self._table, ports=settings.ports)
+        self._gate = FloodGate()
+        self._listening: list[socket.socket] = []
+        self._filter_updates = 0
+        self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether any interface is being watched."""
+        return any(watched.capture.is_up for watched in self._watched)
+
+    def exposition(self, accept: str) -> tuple[bytes, str]:
+        """The metrics: body and content type."""
+        return self._metrics.exposition(accept)
+
+    def flows(self) -> Iterator[dict[str, Any]]:
+        """What is said of each flow that is being watched."""
+        return (flow_fields(flow, self._settings.masking) for flow in list(self._table.flows()))
+
+    def open(self, give_up_privileges: Callable[[str], None]) -> None:
+        """Opens everything that needs a privilege, and gives up privileges.
+
+        Not within trio, whose threads would keep theirs.
+
+        Args:
+            give_up_privileges: called with the user.
+
+        Raises:
+            CaptureError: an interface cannot be opened.
+            PrivilegeError: privileges cannot be given up.
+            OSError: the endpoint's address is taken, or not ours.
+        """
+        self._listening = open_listening_sockets(*self._settings.listen)
+        for watched in self._watched:
+            watched.capture.open()
+        if self._settings.user:
+            give_up_privileges(self._settings.user)
+
+    async def run(self) -> None:
+        """Watches until SIGTERM or SIGINT."""
+        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listening]
+        # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async with trio.open_nursery() as nursery:
+                self._log_start()
+                nursery.start_soon(trio.serve_listeners, Endpoint(self).serve, listeners)
+                nursery.start_soon(self._tick_on)
+                for watched in self._watched:
+                    nursery.start_soon(self._watch, watched.capture)
+                async for number in signals:
+                    log_event(logging.INFO, "signal", name=signal.Signals(number).name)
+                    if number != signal.SIGHUP:
+                        break
+                nursery.cancel_scope.cancel()
+        self._stop()
+
+    def _log_start(self) -> None:
+        ports = self._settings.ports
+        log_event(
+            logging.INFO,
+            "started",
+            version=installed_version(),
+            interfaces=[watched.capture.name for watched in self._watched],
+            ports="any" if ports is None else sorted(ports),
+            listen=["{}:{}".format(*sock.getsockname()[:2]) for sock in self._listening],
+        )
+
+    def _stop(self) -> None:
+        self._table.finish()
+        self._findings.settle(time.time())
+        for watched in self._watched:
+            watched.capture.close()
+        log_event(logging.INFO, "stopped")
+
+    async def _watch(self, capture: Capture) -> None:
+        while True:
+            await trio.lowlevel.wait_readable(capture.fileno())
+            try:
+                while self._drain(capture) == _PACKETS_A_TURN:
+                    await trio.lowlevel.checkpoint()
+            except Exception as error:  # noqa: BLE001 - what one interface brings must not end the watch of the others
+                log_defect(error, interface=capture.name)
+                await trio.sleep(_AFTER_DEFECT_SECONDS)
+            await trio.sleep(_GATHER_SECONDS)
+
+    def _drain(self, capture: Capture) -> int:
+        self._findings.interface = capture.name
+        try:
+            return capture.drain(self._intake.take, _PACKETS_A_TURN)
+        finally:
+            self._findings.interface = ""
+
+    async def _tick_on(self) -> None:
+        ticks = 0
+        while True:
+            try:
+                self._tick(time.time(), has_second_passed=ticks % _TICKS_A_LOOK == 0)
+            except Exception as error:  # noqa: BLE001 - the watch goes on
+                log_defect(error)
+                await trio.sleep(_AFTER_DEFECT_SECONDS)
+            ticks += 1
+            await trio.sleep(_TICK_SECONDS)
+
+    def _tick(self, now_seconds: float, *, has_second_passed: bool) -> None:
+        self._table.tick(now_seconds)
+        if has_second_passed:
+            for watched in self._watched:
+                watched.look(now_seconds)
+            self._findings.settle(now_seconds)
+            self._judge_flood(now_seconds)
+        else:
+            self._retriage()
+
+    def _judge_flood(self, now_seconds: float) -> None:
+        if self._gate.judge(self._table.openings_total, now_seconds):
+            log_event(
+                logging.WARNING if self._gate.is_closed else logging.INFO,
+                "flood_began" if self._gate.is_closed else "flood_paused",
+                detail="openings of connections are kept out; each is seen from its first data on"
+                if self._gate.is_closed
+                else "openings of connections are let in again",
+            )
+
+    def _retriage(self) -> None:
+        """Gives the kernel a filter for what is settled now, if that has changed."""
+        state = (self._table.settled.generation, self._gate.is_closed)
+        if state == self._triaged:
+            return
+        self._triaged = state
+        keys = busiest(self._table.settled, _MOST_KERNEL_KEYS)
+        for watched in self._watched:
+            watched.capture.retriage(keys, not self._gate.is_closed)
+        self._filter_updates += 1
+
+    def _read(self) -> Reading:
+        now_seconds = time.time()
+        table = self._table
+        table.count()
+        return Reading(
+            flows=table.total,
+            active=table.active(),
+            bytes=table.bytes,
+            evicted={reason.value: count for reason, count in table.evictions.items()},
+            interfaces=[
+                InterfaceReading(
+                    watched.capture.name,
+                    watched.capture.is_up,
+                    watched.packets,
+                    watched.dropped,
+                    watched.is_dropping(now_seconds),
+                )
+                for watched in self._watched
+            ],
+            settled=len(table.settled),
+            packets_failed=sum(watched.capture.errors for watched in self._watched),
+            packets_malformed=self._intake.malformed,
+            filter_updates=self._filter_updates,
+            is_flooded=self._gate.is_closed,
+            floods=self._gate.floods,
+            lines_suppressed=self._findings.lines_suppressed,
+        )
+
+
+def busiest(settled: SettledDirections, most: int) -> list[bytes]:
+    """The keys of the directions that the kernel had better skip: both directions of the flows that move most.
+
+    Bytes tell that and packets do not, for of what the kernel skips already only a sample is counted. Flows at rest
+    stand behind.
+    """
+    entries = list(settled.values())
+    newest_seconds = max((entry.last_seconds for entry in entries), default=0.0)
+
+    def weight(entry: SettledDirection) -> tuple[bool, int]:
+        answer = settled.get(reversed_key(entry.key))
+        return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
+
+    return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
+
+
+def installed_version() -> str:
+    """Of the distribution."""
+    try:
+        return version("binlock")
+    except PackageNotFoundError:
+        return "unknown"
