@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -49,7 +49,6 @@ class Connection:
         number: counts up from 0 within the scenario.
         truth: what it is.
         segments: of both directions, in the order in which they passed.
-        secrets: what no output may hold.
     """
 
     scenario: str
@@ -92,6 +91,11 @@ class Connection:
                 raise ValueError(f"{self.name}: the recording has gaps: {[(at, len(data)) for at, data in runs]}")
             whole[key] = runs[0][1] if runs else b""
         return whole
+
+    @property
+    def both(self) -> tuple[bytes, bytes]:
+        """What the client sent, and what the server did."""
+        return self.sent[self.client_key], self.sent[self.server_key]
 
     @property
     def payload_bytes(self) -> int:
@@ -171,8 +175,3 @@ def _parse(frame: bytes, time_seconds: float) -> Segment | None:
     sequence, acknowledgement, offset, flags = struct.unpack_from("!IIBB", tcp, 4)
     payload = tcp[(offset >> 4) * 4 :]
     return Segment(addresses + tcp[:4], sequence, acknowledgement, flags & 0x3F, payload, len(payload), time_seconds)
-
-
-def moved(segment: Segment, **changes: object) -> Segment:
-    """A copy with other values."""
-    return replace(segment, **changes)  # type: ignore[arg-type]

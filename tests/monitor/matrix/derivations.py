@@ -56,14 +56,6 @@ class Case:
         return f"{' then '.join(part.connection.name for part in self.parts)}, {self.derivation}"
 
 
-class Sampling(Protocol):
-    """How many of each kind."""
-
-    @property
-    def factor(self) -> int:
-        """1 for a quick look."""
-
-
 def cases_of(connection: Connection, others: Sequence[Connection], factor: int) -> Iterator[Case]:
     """All cases of a connection, the same each time.
 
@@ -334,6 +326,6 @@ def reused(former: Connection, latter: Connection, noise: random.Random) -> Case
     successor = Connection(latter.scenario, latter.number, latter.truth, tuple(moved))
     ending = "" if ended else " without an end"
     return Case(
-        f"the ports used again by {latter.name}{ending}",
-        (Part(former, kept, dict(former.first_sequences)), Part(latter, moved, first)),
-    ) if successor else Case("", ())
+        f"its ports used again{ending}",
+        (Part(former, kept, dict(former.first_sequences)), Part(successor, moved, first)),
+    )

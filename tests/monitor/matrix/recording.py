@@ -23,7 +23,7 @@ from tests.monitor.matrix.stand import Stand
 # For the last packets, which the kernel hands to the capture after those who sent them have gone on.
 SETTLING_SECONDS = 0.1
 BUNDLES = ("mysql-9.7", "mariadb-10.11", "mariadb-11.8", "redis", "postgresql")
-SOURCES = ("recording.py", "connections.py", "scenarios.py", "lookalikes.py", "stand.py")
+SOURCES = ("recording.py", "scenarios.py", "lookalikes.py", "stand.py")
 
 
 def recorded(report: Callable[[str], None] = lambda _line: None) -> list[Connection]:

@@ -68,14 +68,14 @@ class Piece:
     """A stretch of one direction.
 
     Attributes:
-        key: the direction.
+        is_asked: whether the client sent it.
         start: of its first byte, counted from the direction's beginning.
         end: behind its last byte.
         proof: what it proves.
         text: the SQL, where it is some.
     """
 
-    key: bytes
+    is_asked: bool
     start: int
     end: int
     proof: Proof
@@ -101,8 +101,7 @@ class Anatomy:
             self.pieces = []
 
     def _mysql_pieces(self) -> Iterator[Piece]:
-        client, server = self.connection.client_key, self.connection.server_key
-        asked, answered = self.connection.sent[client], self.connection.sent[server]
+        asked, answered = self.connection.both
         if not asked:
             return
         greeting = HandshakeV10.parse(answered[4 : 4 + int.from_bytes(answered[:3], "little")])
@@ -118,12 +117,12 @@ class Anatomy:
                 proof, text = self._judge(payload, capabilities)
                 is_dumping = proof is Proof.DUMP
             if proof is not None:
-                yield Piece(client, start, end, proof, text)
+                yield Piece(True, start, end, proof, text)
         if is_dumping:
             for start, end, payload, _ in packets_of(answered, _end_of_answers(answered), algorithm):
                 proof = _judge_event(payload)
                 if proof is not None:
-                    yield Piece(server, start, end, proof)
+                    yield Piece(False, start, end, proof)
 
     def _judge(self, payload: bytes, capabilities: object) -> tuple[Proof | None, bytes]:
         try:
@@ -155,7 +154,7 @@ class Anatomy:
             while at + 5 <= len(data):
                 end = at + 5 + int.from_bytes(data[at + 3 : at + 5])
                 if data[at] == APPLICATION_DATA:
-                    yield Piece(key, at, end, Proof.RECORD)
+                    yield Piece(key == client, at, end, Proof.RECORD)
                 at = end
 
 
@@ -264,28 +263,26 @@ class Oracle:
     """Knows what is true of every recorded connection."""
 
     def __init__(self, connections: Sequence[Connection]) -> None:
-        self._anatomies = {id(connection): Anatomy(connection) for connection in connections}
+        self._anatomies = {connection.name: Anatomy(connection) for connection in connections}
         self.setup_queries = frozenset(
             query
             for connection in connections
             if connection.truth is Truth.REPLICATION
-            for query in self._anatomies[id(connection)].queries
+            for query in self._anatomies[connection.name].queries
         )
-
-    def anatomy(self, connection: Connection) -> Anatomy:
-        return self._anatomies[id(connection)]
 
     def expect(self, connection: Connection, segments: Sequence[Segment], first: dict[bytes, int]) -> Expectation:
         """What may and what must be said of the connection when these segments of it are seen.
 
         Args:
-            connection: as recorded.
+            connection: as recorded, perhaps under other ports.
             segments: what is left of it.
             first: the sequence number of each direction's first byte, in these segments.
         """
         allowed = frozenset(ALLOWED[connection.truth])
-        runs = {key: _spans(segments, key, first[key]) for key in (connection.client_key, connection.server_key)}
-        seen = [piece for piece in self.anatomy(connection).pieces if _covers(runs[piece.key], piece)]
+        keys = {True: connection.client_key, False: connection.server_key}
+        runs = {is_asked: _spans(segments, key, first[key]) for is_asked, key in keys.items()}
+        seen = [piece for piece in self._anatomies[connection.name].pieces if _covers(runs[piece.is_asked], piece)]
         is_whole = _is_whole(connection, segments, runs)
         if connection.truth.is_replication:
             reason = _replication_shown(seen, is_whole=is_whole)
@@ -313,11 +310,12 @@ def _covers(spans: Spans, piece: Piece) -> bool:
     return any(start <= piece.start and piece.end <= end for start, end in spans)
 
 
-def _is_whole(connection: Connection, segments: Sequence[Segment], runs: dict[bytes, Spans]) -> bool:
+def _is_whole(connection: Connection, segments: Sequence[Segment], runs: dict[bool, Spans]) -> bool:
     """Nothing is missing of what was said, nor of how it began."""
     begun = {segment.key for segment in segments if segment.flags & SYN}
     return len(begun) == 2 and all(
-        runs[key] == ([(0, len(data))] if data else []) for key, data in connection.sent.items()
+        runs[key == connection.client_key] == ([(0, len(data))] if data else [])
+        for key, data in connection.sent.items()
     )
 
 
@@ -340,7 +338,7 @@ def _in_a_row(pieces: list[Piece]) -> int:
     longest = current = 0
     last: Piece | None = None
     for piece in pieces:
-        follows = last is not None and piece.key == last.key and piece.start == last.end
+        follows = last is not None and piece.is_asked == last.is_asked and piece.start == last.end
         current = current + 1 if follows else 1
         longest = max(longest, current)
         last = piece
