@@ -14,7 +14,7 @@ _VARIABLES = (
 )
 _OF_REPLICATION = re.compile(
     rb"\s*(?:SET\s+@(?:" + _VARIABLES + rb")\s*=|SELECT\s+@(?:master|source)_binlog_checksum\b|"
-    rb"SELECT\s+binlog_gtid_pos\(|SET\s+skip_replication\s*=|SELECT\s+@@global\.rpl_semi_sync_(?:master|source)_enabled|"
+    rb"SET\s+skip_replication\s*=|SELECT\s+@@global\.rpl_semi_sync_(?:master|source)_enabled|"
     rb"SHOW\s+VARIABLES\s+LIKE\s+'rpl_semi_sync_(?:master|source)_enabled')",
     re.IGNORECASE,
 )
@@ -22,7 +22,9 @@ _OF_REPLICATION = re.compile(
 _OF_A_SETUP = re.compile(
     rb"\s*(?:SELECT\s+UNIX_TIMESTAMP\(\)|SELECT\s+@@global\.(?:server_id|server_uuid|gtid_mode|gtid_domain_id|"
     rb"collation_server|time_zone|group_replication_group_name)\b|SHOW\s+VARIABLES\s+LIKE\s+'(?:server_id|server_uuid)'|"
-    rb"SELECT\s+\*\s+FROM\s+\(\s*SELECT\s+CASE\s+WHEN|KILL\s)",
+    rb"SELECT\s+\*\s+FROM\s+\(\s*SELECT\s+CASE\s+WHEN|KILL\s|"
+    # mariadb-dump asks for a position's GTID as well.
+    rb"SELECT\s+binlog_gtid_pos\()",
     re.IGNORECASE,
 )
 # What programs ask of themselves when they connect, those that read the binlog among them.
