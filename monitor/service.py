@@ -203,7 +203,7 @@ class Monitor:
             version=installed_version(),
             interfaces=[watched.capture.name for watched in self._watched],
             ports="any" if ports is None else sorted(ports),
-            listen=["{}:{}".format(*sock.getsockname()[:2]) for sock in self._listening],
+            listen=[endpoint_text(*sock.getsockname()[:2]) for sock in self._listening],
         )
 
     def _stop(self) -> None:
@@ -316,6 +316,11 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
         return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
 
     return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
+
+
+def endpoint_text(host: str, port: int) -> str:
+    """An address and port in one, an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def installed_version() -> str:
