@@ -24,7 +24,7 @@ from monitor.triage import (
     reject_all,
 )
 
-Take = Callable[[bytes, int, float, int], None]
+Take = Callable[[bytes, int, float, int], object]
 
 # A segment that the kernel has yet to cut up (GSO_MAX_SIZE of linux/netdevice.h), with its headers.
 MOST_FRAME_BYTES = (8 << 16) + 256
@@ -165,10 +165,10 @@ class InterfaceCapture:
             except BlockingIOError:
                 return count
             except OSError as error:
-                # Reported once, when the interface goes; frames from before may still wait behind it.
-                if error.errno not in {errno.ENETDOWN, errno.ENODEV, errno.ENXIO}:
+                # Said once after the interface went, before frames that still wait; it may be back by now.
+                if error.errno != errno.ENETDOWN:
                     raise
-                self.is_up = False
+                self.is_up = self._has_link(self._opened)
                 return count
             ioctl(descriptor, _SIOCGSTAMPNS, stamp)
             seconds, nanoseconds = read_stamp(stamp)
@@ -214,9 +214,10 @@ class InterfaceCapture:
             # What the socket is bound to has no name once it is gone.
             if opened.getsockname()[0] != self.name:
                 self._bind(opened)
-            self.is_up = self._has_link(opened)
         except (OSError, CaptureError):
             self.is_up = False
+        else:
+            self.is_up = self._has_link(opened)
         if self.is_up:
             self.down_since_seconds = None
         elif self.down_since_seconds is None:
@@ -282,13 +283,12 @@ class InterfaceCapture:
                 return
 
     def _has_link(self, opened: socket.socket) -> bool:
-        """Whether the interface is up with a carrier.
-
-        Raises:
-            OSError: there is none of the name.
-        """
+        """Whether the interface exists, and is up with a carrier."""
         request = _INTERFACE_REQUEST.pack(self.name.encode(), 0)
-        _, flags = _INTERFACE_REQUEST.unpack(fcntl.ioctl(opened, _SIOCGIFFLAGS, request))
+        try:
+            _, flags = _INTERFACE_REQUEST.unpack(fcntl.ioctl(opened, _SIOCGIFFLAGS, request))
+        except OSError:
+            return False
         return bool(flags & _IFF_UP and flags & _IFF_RUNNING)
 
 
