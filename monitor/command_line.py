@@ -12,16 +12,11 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
-import trio
-
-from monitor.interfaces import CaptureError, InterfaceCapture
 from monitor.logs import log_packet_defect, set_up_logging
 from monitor.masking import Masking, MaskKeyError
-from monitor.privileges import PrivilegeError, drop_privileges
 from monitor.reading import read_flows
 from monitor.recordings import RecordingError
 from monitor.report import Report, flow_fields, printable
-from monitor.service import Monitor, Settings
 from monitor.verdicts import Flow, Verdict
 
 _DEFAULT_PORT = 3306
@@ -83,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (_Unusable, CaptureError, PrivilegeError, MaskKeyError) as error:
+    except (_Unusable, MaskKeyError) as error:
         print(f"binlock-monitor: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
@@ -199,14 +194,13 @@ def _add_read(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "Reads capture files (pcap, pcapng, either in gzip) and says of each flow what it was.",
         f"{_READ_EXAMPLES}\n{_VERDICTS}\n{_EXIT_CODES}",
     )
-    read.add_argument("file", nargs="+", type=Path, metavar="FILE", help="a capture file")
+    read.add_argument("file", nargs="+", type=Path, metavar="FILE", help="a capture file; - is standard input")
     read.add_argument("--json", action="store_true", help="one JSON object a line for each flow, instead of a table")
     read.add_argument(
         "--fail-on",
         action="append",
         default=[],
-        type=Verdict,
-        choices=list(Verdict),
+        choices=[verdict.value for verdict in Verdict],
         metavar="VERDICT",
         help="exit with 1 if any flow has this verdict; may be given more than once",
     )
@@ -251,9 +245,18 @@ def _masking(arguments: argparse.Namespace) -> Masking:
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # Loaded here, as it takes a while and needs more than `read` does.
+    try:
+        import trio  # noqa: PLC0415
+
+        from monitor.interfaces import CaptureError, InterfaceCapture  # noqa: PLC0415
+        from monitor.privileges import PrivilegeError, drop_privileges  # noqa: PLC0415
+        from monitor.service import Monitor, Settings  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise _Unusable(f"{error.name} is not installed: install binlock[monitor]") from error
+
     set_up_logging(arguments.log_level, arguments.log_format)
     ports = _ports(arguments)
-    settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
     captures = [
         InterfaceCapture(
             name,
@@ -264,9 +267,12 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         )
         for name in dict.fromkeys(arguments.interface)
     ]
+    settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
     monitor = Monitor(settings, captures)
     try:
         monitor.open(drop_privileges)
+    except (CaptureError, PrivilegeError) as error:
+        raise _Unusable(str(error)) from error
     except OSError as error:
         raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error
     trio.run(monitor.run)
@@ -277,6 +283,7 @@ def _read(arguments: argparse.Namespace) -> ExitCode:
     ports, masking = _ports(arguments), _masking(arguments)
     report = Report(masking)
     complaints: list[str] = []
+    defects: list[Exception] = []
     for file in arguments.file:
 
         def take(flow: Flow, file: Path = file) -> None:
@@ -288,7 +295,7 @@ def _read(arguments: argparse.Namespace) -> ExitCode:
 
         with _progress(file) as note_progress:
             try:
-                read_flows(file, ports, take, note_progress)
+                read_flows(file, ports, take, note_progress, defects.append)
             except RecordingError as error:
                 complaints.append(str(error))
     if not arguments.json:
@@ -297,8 +304,10 @@ def _read(arguments: argparse.Namespace) -> ExitCode:
     sys.stdout.flush()
     for complaint in complaints:
         print(f"binlock-monitor: {printable(complaint)}", file=sys.stderr)
+    for defect in defects:
+        print(f"binlock-monitor: a packet was lost to a defect, please report it: {defect!r}", file=sys.stderr)
     # What was found stands, whatever could not be read besides.
-    if any(report.counts[verdict] for verdict in arguments.fail_on):
+    if defects or any(report.counts[Verdict(name)] for name in arguments.fail_on):
         return ExitCode.FAILED
     return ExitCode.UNUSABLE if complaints else ExitCode.OK
 

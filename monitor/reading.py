@@ -6,28 +6,30 @@ from pathlib import Path
 
 from monitor.decoding import Intake
 from monitor.flows import Change, FlowTable
-from monitor.recordings import Recording
+from monitor.recordings import Recording, RecordingError
 from monitor.verdicts import Flow
-
-_TICK_SECONDS = 0.25
-_PACKETS_BETWEEN_PROGRESS = 1 << 16
 
 
 def read_flows(
-    path: Path, ports: frozenset[int] | None, take_flow: Callable[[Flow], None], note_progress: Callable[[int], None]
+    path: Path,
+    ports: frozenset[int] | None,
+    take_flow: Callable[[Flow], None],
+    note_progress: Callable[[int], None],
+    on_error: Callable[[Exception], None],
 ) -> None:
     """Hands on each flow of a capture file when it is over.
 
     What could be read of a damaged file is handed on before the error is raised.
 
     Args:
-        path: of the file; "-" is no special name.
+        path: of the file; "-" is standard input.
         ports: of servers; None for every TCP flow.
         take_flow: called with each flow once.
-        note_progress: called with the packets read so far, now and then.
+        note_progress: called with the number of packets so far, now and then.
+        on_error: is told of the first few packets that are lost to a defect of this program.
 
     Raises:
-        RecordingError: it is no capture file, or damaged.
+        RecordingError: it is no capture file, or damaged, or ends in the middle of a packet.
     """
 
     def notify(change: Change, flow: Flow) -> None:
@@ -35,21 +37,13 @@ def read_flows(
             take_flow(flow)
 
     table = FlowTable(ports=ports, notify=notify, not_after_of=_not_after_of)
-    take = Intake(table, ports=ports).take
-    next_tick_seconds = float("-inf")
-    packets = 0
-    try:
-        with Recording(path) as recording:
-            for link_type, time_seconds, frame, wire_bytes in recording:
-                take(link_type, time_seconds, frame, wire_bytes)
-                if time_seconds >= next_tick_seconds:
-                    table.tick(time_seconds)
-                    next_tick_seconds = time_seconds + _TICK_SECONDS
-                packets += 1
-                if not packets % _PACKETS_BETWEEN_PROGRESS:
-                    note_progress(packets)
-    finally:
-        table.finish()
+    with Recording(path) as recording:
+        try:
+            Intake(table, ports=ports, on_error=on_error).take_all(recording, note_progress)
+        finally:
+            table.finish()
+        if recording.is_truncated:
+            raise RecordingError(f"{recording.name}: ends in the middle of a packet; what comes before was read")
 
 
 def _not_after_of(der: bytes) -> datetime | None:

@@ -19,7 +19,7 @@ from monitor.endpoint import Endpoint, open_listening_sockets
 from monitor.findings import Findings
 from monitor.flood import FloodGate
 from monitor.flows import FlowTable
-from monitor.logs import log_defect, log_event
+from monitor.logs import log_defect, log_event, log_packet_defect
 from monitor.masking import Masking
 from monitor.metrics import InterfaceReading, Metrics, Reading
 from monitor.report import flow_fields
@@ -37,7 +37,7 @@ _MOST_KERNEL_KEYS = 500
 _RECENTLY_SECONDS = 60
 _AFTER_DEFECT_SECONDS = 1
 
-Take = Callable[..., None]
+Take = Callable[[bytes, int, float, int], object]
 
 
 class Capture(Protocol):
@@ -139,7 +139,7 @@ class Monitor:
         self._metrics = Metrics(installed_version(), self._read)
         self._findings = Findings(settings.masking, self._metrics)
         self._table = FlowTable(ports=settings.ports, notify=self._findings.take, not_after_of=certificate_not_after)
-        self._intake = Intake(self._table, ports=settings.ports)
+        self._intake = Intake(self._table, ports=settings.ports, on_error=log_packet_defect)
         self._gate = FloodGate()
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
@@ -293,7 +293,7 @@ class Monitor:
                 for watched in self._watched
             ],
             settled=len(table.settled),
-            packets_failed=sum(watched.capture.errors for watched in self._watched),
+            packets_failed=self._intake.errors + sum(watched.capture.errors for watched in self._watched),
             packets_malformed=self._intake.malformed,
             filter_updates=self._filter_updates,
             is_flooded=self._gate.is_closed,
