@@ -50,9 +50,8 @@ class Watcher:
             self._ticked_seconds = segment.time_seconds
         settled = self._table.settled.get(segment.key)
         payload = segment.payload
-        if settled is None or segment.flags & CONTROL_FLAGS:
-            self._table.take(segment)
-        elif settled.watches_commands and len(payload) > 4 and payload[3] == 0 and payload[4] in DUMPS:
+        may_be_dump = len(payload) > 4 and payload[3] == 0 and payload[4] in DUMPS
+        if settled is None or segment.flags & CONTROL_FLAGS or (settled.watches_commands and may_be_dump):
             self._table.take(segment)
         else:
             settled.pass_over(segment.sequence, segment.payload_bytes, segment.time_seconds)
@@ -109,10 +108,10 @@ class Outcome:
             f"{'client' if segment.key == self.connection.client_key else 'server'} {segment.payload[:24].hex(' ')}"
             for segment in seen
         ]
+        evidence = [flow.evidence for flow in self.flows]
         return (
             f"{self.case.name}: {self.connection.name} is {self.connection.truth}; said {said}, in the end {self.final}, "
-            f"wanted {wanted} ({self.expectation.reason}); evidence {[flow.evidence for flow in self.flows]}; "
-            f"begins with {bytes_seen}"
+            f"wanted {wanted} ({self.expectation.reason}); evidence {evidence}; begins with {bytes_seen}"
         )
 
 

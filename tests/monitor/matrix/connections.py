@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import random
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class Truth(enum.StrEnum):
     # A library that asks what any client might ask, and then dumps.
     LATE_REPLICATION = "client that becomes a replica, in the clear"
     CLIENT = "client in the clear"
+    CLIENT_WITH_EVENTS = "client in the clear that carries events as data"
     TLS = "TLS"
     FAILED_TLS = "TLS that fails"
     OTHER = "neither MySQL nor TLS"
@@ -33,7 +35,7 @@ class Truth(enum.StrEnum):
 
     @property
     def is_mysql_in_the_clear(self) -> bool:
-        return self in {Truth.REPLICATION, Truth.LATE_REPLICATION, Truth.CLIENT}
+        return self.is_replication or self in {Truth.CLIENT, Truth.CLIENT_WITH_EVENTS}
 
     @property
     def is_replication(self) -> bool:
@@ -124,6 +126,11 @@ def payload_runs(segments: tuple[Segment, ...] | list[Segment], key: bytes, firs
         elif at + len(data) > end:
             runs[-1][1].extend(data[end - at :])
     return [(at, bytes(data)) for at, data in runs]
+
+
+def noise_of(seed: int | str) -> random.Random:
+    """The same numbers each time."""
+    return random.Random(seed)  # noqa: S311 - no secret
 
 
 def read_connections(pcap: Path, server_port: int, scenario: str, truths: tuple[Truth, ...]) -> list[Connection]:

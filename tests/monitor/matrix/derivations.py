@@ -5,13 +5,14 @@ Every case is made of a recorded connection by a seed, so that it can be made ag
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from monitor.segments import CONTROL_FLAGS, FIN, SYN, Segment
-from tests.monitor.matrix.connections import MODULUS, Connection
+from tests.monitor.matrix.connections import MODULUS, Connection, noise_of
 
 MTU_PAYLOAD_BYTES = 1448
 JUMBO_PAYLOAD_BYTES = 8948
@@ -64,45 +65,66 @@ def cases_of(connection: Connection, others: Sequence[Connection], factor: int) 
         others: whose ports may be used again by it, and that may use its.
         factor: how many of each kind, 1 for few.
     """
-    noise = random.Random(f"{connection.name} {factor}")
-    segments = list(connection.segments)
-    is_large = connection.payload_bytes > LARGE_BYTES
-    few, many = (2, 4) if is_large else (4 * factor, 10 * factor)
-
-    def case(derivation: str, kept: Iterable[Segment], *, any_port: bool = False) -> Case:
-        return Case(derivation, (Part(connection, list(kept), dict(connection.first_sequences)),), any_port)
-
-    yield case("as it was", segments)
-    yield case("as it was, any port", segments, any_port=True)
+    noise = noise_of(f"{connection.name} {factor}")
+    few, many = (2, 4) if connection.payload_bytes > LARGE_BYTES else (4 * factor, 10 * factor)
+    yield _case(connection, "as it was", connection.segments)
+    yield _case(connection, "as it was, any port", connection.segments, any_port=True)
     yield Case("numbers that wrap", (wrapped(connection, noise),))
-    for number, at in enumerate(cut_places(segments, many, noise)):
-        yield case(f"from segment {at} on", segments[at:], any_port=number % 5 == 4)
+    for number, (name, kept) in enumerate(partial_views(connection, few, many, noise)):
+        yield _case(connection, name, kept, any_port=number % 5 == 4)
+    for name, kept in other_segments(connection, few, noise):
+        yield _case(connection, name, kept)
+    for name, kept in mishaps(connection, few, noise):
+        yield _case(connection, name, kept)
     for _ in range(many):
-        yield case(*from_within(segments, noise))
-    for at in noise.sample(range(1, len(segments)), min(few, len(segments) - 1)):
-        yield case(f"up to segment {at}", segments[:at])
-    yield from (case(*one_side) for one_side in one_sided(connection, many, noise))
-    for size in sizes(connection):
-        yield case(f"segments of {size} bytes", resized(segments, lambda size=size: size))  # type: ignore[misc]
-    for _ in range(few):
-        yield case(f"segments of random sizes ({noise.random():.3f})", randomly_resized(segments, noise))
-    for _ in range(few):
-        yield case("duplicates", doubled(segments, noise))
-        yield case("retransmissions cut otherwise", retransmitted(segments, noise))
-        yield case("reordered", reordered(segments, noise))
-    for share in (0.03, 0.1, 0.3, 0.6):
-        for _ in range(max(1, few // 2)):
-            yield case(f"{share:.0%} lost", lossy(segments, share, noise))
-            yield case(f"{share:.0%} of MTU-sized lost", lossy(mtu_sized(segments), share, noise))
-    with_data = [segment for segment in segments if segment.payload]
-    for segment in noise.sample(with_data, min(many, len(with_data))):
-        yield case(f"one segment alone, of {len(segment.payload)} bytes", [segment])
-    yield case("a snap length of 96", snapped(segments))
-    yield case("a snap length of 96 from the middle on", snapped(segments[len(segments) // 2 :]))
-    for _ in range(many):
-        yield case(*mangled(connection, noise))
+        yield _case(connection, *several_mishaps(connection, noise))
     for other in noise.sample(others, min(few, len(others))):
         yield reused(connection, other, noise)
+
+
+def _case(connection: Connection, derivation: str, kept: Iterable[Segment], *, any_port: bool = False) -> Case:
+    return Case(derivation, (Part(connection, list(kept), dict(connection.first_sequences)),), any_port)
+
+
+Derived = tuple[str, list[Segment]]  # what was done, and what is left
+
+
+def partial_views(connection: Connection, few: int, many: int, noise: random.Random) -> Iterator[Derived]:
+    """Seen from some place on, up to some place, from one side, through a keyhole."""
+    segments = list(connection.segments)
+    for at in cut_places(segments, many, noise):
+        yield f"from segment {at} on", segments[at:]
+    for _ in range(many):
+        yield from_within(segments, noise)
+    for at in noise.sample(range(1, len(segments)), min(few, len(segments) - 1)):
+        yield f"up to segment {at}", segments[:at]
+    yield from one_sided(connection, many, noise)
+    with_data = [segment for segment in segments if segment.payload]
+    for segment in noise.sample(with_data, min(many, len(with_data))):
+        yield f"one segment alone, of {len(segment.payload)} bytes", [segment]
+    yield "a snap length of 96", snapped(segments)
+    yield "a snap length of 96 from the middle on", snapped(segments[len(segments) // 2 :])
+
+
+def other_segments(connection: Connection, few: int, noise: random.Random) -> Iterator[Derived]:
+    """The same bytes, in other segments."""
+    for size in sizes(connection):
+        yield f"segments of {size} bytes", resized(connection.segments, itertools.repeat(size).__next__)
+    for _ in range(few):
+        yield "segments of random sizes", randomly_resized(connection.segments, noise)
+
+
+def mishaps(connection: Connection, few: int, noise: random.Random) -> Iterator[Derived]:
+    """What networks and captures do, one thing at a time."""
+    segments = connection.segments
+    for _ in range(few):
+        yield "duplicates", doubled(segments, noise)
+        yield "retransmissions cut otherwise", retransmitted(segments, noise)
+        yield "reordered", reordered(segments, noise)
+    for share in (0.03, 0.1, 0.3, 0.6):
+        for _ in range(max(1, few // 2)):
+            yield f"{share:.0%} lost", lossy(segments, share, noise)
+            yield f"{share:.0%} of MTU-sized lost", lossy(mtu_sized(segments), share, noise)
 
 
 def cut_places(segments: list[Segment], many: int, noise: random.Random) -> list[int]:
@@ -112,15 +134,18 @@ def cut_places(segments: list[Segment], many: int, noise: random.Random) -> list
     return [*range(1, early), *sorted(noise.sample(later, min(many, len(later))))]
 
 
-def from_within(segments: list[Segment], noise: random.Random) -> tuple[str, list[Segment]]:
+def from_within(segments: list[Segment], noise: random.Random) -> Derived:
     """The monitor joins in the middle of a segment's bytes."""
     at = noise.choice([number for number, segment in enumerate(segments) if segment.payload])
     segment = segments[at]
     skipped = noise.randrange(len(segment.payload))
-    return f"from byte {skipped} of segment {at} on", [part_of(segment, skipped, len(segment.payload)), *segments[at + 1 :]]
+    return f"from byte {skipped} of segment {at} on", [
+        part_of(segment, skipped, len(segment.payload)),
+        *segments[at + 1 :],
+    ]
 
 
-def one_sided(connection: Connection, many: int, noise: random.Random) -> Iterator[tuple[str, list[Segment]]]:
+def one_sided(connection: Connection, many: int, noise: random.Random) -> Iterator[Derived]:
     for who, key in (("client", connection.client_key), ("server", connection.server_key)):
         side = [segment for segment in connection.segments if segment.key == key]
         data_only = [segment for segment in side if segment.payload]
@@ -146,9 +171,7 @@ def part_of(segment: Segment, start: int, end: int) -> Segment:
     flags = segment.flags if end == len(segment.payload) else segment.flags & ~FIN
     sequence = (segment.sequence + start) % MODULUS
     payload = segment.payload[start:end]
-    return Segment(
-        segment.key, sequence, segment.acknowledgement, flags, payload, len(payload), segment.time_seconds
-    )
+    return Segment(segment.key, sequence, segment.acknowledgement, flags, payload, len(payload), segment.time_seconds)
 
 
 class Sizes(Protocol):
@@ -189,7 +212,13 @@ def joined(segments: Iterable[Segment], limit: int) -> list[Segment]:
         ):
             payload = last.payload + segment.payload
             made[-1] = Segment(
-                last.key, last.sequence, segment.acknowledgement, segment.flags, payload, len(payload), last.time_seconds
+                last.key,
+                last.sequence,
+                segment.acknowledgement,
+                segment.flags,
+                payload,
+                len(payload),
+                last.time_seconds,
             )
         else:
             made.append(segment)
@@ -199,7 +228,9 @@ def joined(segments: Iterable[Segment], limit: int) -> list[Segment]:
 def randomly_resized(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
     total = sum(len(segment.payload) for segment in segments)
     most = noise.choice([20, 200, 1000, 5000]) if total < LARGE_BYTES else 60_000
-    together = joined([segment for segment in segments if segment.payload or segment.flags & CONTROL_FLAGS], LARGEST_PAYLOAD_BYTES)
+    together = joined(
+        [segment for segment in segments if segment.payload or segment.flags & CONTROL_FLAGS], LARGEST_PAYLOAD_BYTES
+    )
     return resized(together, lambda: noise.randint(1, most))
 
 
@@ -259,7 +290,7 @@ def snapped(segments: Iterable[Segment]) -> list[Segment]:
     ]  # fmt: skip
 
 
-def mangled(connection: Connection, noise: random.Random) -> tuple[str, list[Segment]]:
+def several_mishaps(connection: Connection, noise: random.Random) -> Derived:
     """Several mishaps at once."""
     segments = list(connection.segments)
     done: list[str] = []
@@ -322,7 +353,9 @@ def reused(former: Connection, latter: Connection, noise: random.Random) -> Case
     ]  # fmt: skip
     first = {sides[key]: number for key, number in latter.first_sequences.items()}
     ended = noise.random() < 0.5
-    kept = list(former.segments) if ended else [s for s in former.segments if not s.flags & CONTROL_FLAGS or s.flags & SYN]
+    kept = (
+        list(former.segments) if ended else [s for s in former.segments if not s.flags & CONTROL_FLAGS or s.flags & SYN]
+    )
     successor = Connection(latter.scenario, latter.number, latter.truth, tuple(moved))
     ending = "" if ended else " without an end"
     return Case(

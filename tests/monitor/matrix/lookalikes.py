@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import random
 import socket
 import struct
 import subprocess
@@ -20,7 +19,7 @@ from testbed.hosts import Host
 from testbed.programs import Program
 from testbed.servers import free_port
 from tests.integration.lab import Authority
-from tests.monitor.matrix.connections import Truth
+from tests.monitor.matrix.connections import Truth, noise_of
 
 ADDRESS = "127.0.0.1"
 CLIENT_SECONDS = 60
@@ -115,7 +114,18 @@ def postgresql(parlour: Parlour, *, encrypted: bool = False) -> Iterator[Served]
         env={**os.environ, **environment}, capture_output=True, timeout=CLIENT_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr.decode()
-    command = [*somebody, binaries / "postgres", "-D", data, "-p", str(port), "-k", data, "-c", f"listen_addresses={ADDRESS}"]
+    command: list[str | Path] = [
+        *somebody,
+        binaries / "postgres",
+        "-D",
+        data,
+        "-p",
+        str(port),
+        "-k",
+        data,
+        "-c",
+        f"listen_addresses={ADDRESS}",
+    ]
     if encrypted:
         leaf = Authority(parlour.folder / "postgresql-authority").issue("source", "postgresql.example", "--ip", ADDRESS)
         command += ["-c", "ssl=on", "-c", f"ssl_cert_file={leaf.certificate}", "-c", f"ssl_key_file={leaf.key}"]
@@ -163,7 +173,7 @@ with context.wrap_socket(socket.create_connection(("127.0.0.1", int(sys.argv[1])
 def tls(parlour: Parlour, version: str) -> Iterator[Served]:
     port = free_port()
     leaf = Authority(parlour.folder / f"authority-{version}").issue("source", "tls.example", "--ip", ADDRESS)
-    command = [sys.executable, "-c", TLS_SERVER, str(port), leaf.certificate, leaf.key, version]
+    command: list[str | Path] = [sys.executable, "-c", TLS_SERVER, str(port), leaf.certificate, leaf.key, version]
     with parlour.program("tls", port, *command):
         yield port, lambda: parlour.run(sys.executable, "-c", TLS_CLIENT, str(port))
 
@@ -204,7 +214,8 @@ def ssh(parlour: Parlour) -> Iterator[Served]:
 MONGODB_SERVER = """
 import socket, struct, sys, threading, bson
 HELLO = {"ismaster": True, "helloOk": True, "isWritablePrimary": True, "maxBsonObjectSize": 16777216,
-         "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 100000, "minWireVersion": 0, "maxWireVersion": 21, "ok": 1.0}
+         "maxMessageSizeBytes": 48000000, "maxWriteBatchSize": 100000,
+         "minWireVersion": 0, "maxWireVersion": 21, "ok": 1.0}
 def exactly(connection, size):
     data = b""
     while len(data) < size:
@@ -294,14 +305,14 @@ def _listen_on(parlour: Parlour, port: int) -> socket.socket:
 
 
 def random_bytes() -> list[Turn]:
-    noise = random.Random(1)
+    noise = noise_of(1)
     speakers = ("client", "server")
     return [(speakers[n % 2], noise.randbytes(noise.choice((1, 4, 40, 700, 9000)))) for n in range(40)]
 
 
 def random_bytes_in_packets() -> list[Turn]:
     """As MySQL frames it, but what is framed is noise."""
-    noise = random.Random(2)
+    noise = noise_of(2)
     turns: list[Turn] = []
     for number in range(40):
         body = noise.randbytes(noise.choice((5, 40, 700, 5000)))
@@ -320,16 +331,21 @@ def lengths_and_deflate() -> list[Turn]:
 
 def vnc() -> list[Turn]:
     """RFC 6143: the handshake without authentication, key and pointer events, rectangles."""
-    noise = random.Random(3)
+    noise = noise_of(3)
+    pixels = bytes([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0])
     turns: list[Turn] = [
         ("server", b"RFB 003.008\n"), ("client", b"RFB 003.008\n"), ("server", b"\x01\x01"), ("client", b"\x01"),
         ("server", bytes(4)), ("client", b"\x01"),
-        ("server", struct.pack("!HH16sI", 640, 480, bytes([32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0, 0, 0, 0]), 4) + b"desk"),
+        ("server", struct.pack("!HH16sI", 640, 480, pixels, 4) + b"desk"),
     ]  # fmt: skip
     for number in range(20):
         turns.append(("client", struct.pack("!BBHHHH", 3, 1, 0, 0, 640, 480)))
-        turns.append(("server", struct.pack("!BBH", 0, 0, 1) + struct.pack("!HHHHi", 0, number, 16, 4, 0) + noise.randbytes(256)))
-        turns.append(("client", struct.pack("!BBHI", 4, number % 2, 0, 0x61 + number) + struct.pack("!BBHH", 5, 0, 3, 22)))
+        turns.append(
+            ("server", struct.pack("!BBH", 0, 0, 1) + struct.pack("!HHHHi", 0, number, 16, 4, 0) + noise.randbytes(256))
+        )
+        turns.append(
+            ("client", struct.pack("!BBHI", 4, number % 2, 0, 0x61 + number) + struct.pack("!BBHH", 5, 0, 3, 22))
+        )
     return turns
 
 

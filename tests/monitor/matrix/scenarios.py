@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +15,7 @@ from testbed.flavours import Flavour
 from testbed.replication import ReplicaTls
 from tests.integration.lab import PASSWORD, Authority
 from tests.integration.semi_sync import semi_synchronous
-from tests.monitor.matrix.connections import Truth
+from tests.monitor.matrix.connections import Truth, noise_of
 from tests.monitor.matrix.stand import CLIENT_ACCOUNT, REPLICA_ACCOUNT, SCHEMA, Stand
 
 LARGE_BODY_BYTES = 17_000_000
@@ -213,7 +212,7 @@ def distrust_the_source(stand: Stand) -> None:
 
 
 def ask_from_python(stand: Stand) -> None:
-    noise = random.Random(5)
+    noise = noise_of(5)
     with stand.pymysql(database=SCHEMA) as connection, connection.cursor() as cursor:
         for size in (10, 300, 5000):
             cursor.execute("INSERT INTO orders (body) VALUES (%s)", (noise.randbytes(size),))
@@ -330,7 +329,6 @@ CLIENTS: dict[str, Callable[[Stand], None]] = {
     "command line zlib": partial(ask_on_the_command_line, compress="zlib"),
     "refused client": be_refused_as_a_client,
     "PyMySQL": ask_from_python,
-    "blobs of events": store_a_binary_log,
     "pings": be_idle,
     "prepared statements": prepare_statements,
     "prepared statements zlib": partial(prepare_statements, compress=True),
@@ -359,10 +357,11 @@ def scenarios() -> Iterator[Scenario]:
     """All of them, each flavour's together."""
     for flavour in Flavour:
         of_mysql = not flavour.is_mariadb
-        groups = [
+        groups: list[tuple[dict[str, Callable[[Stand], None]], Truth]] = [
             (REPLICATION, Truth.REPLICATION),
             (REPLICATION_OF_MYSQL if of_mysql else {}, Truth.REPLICATION),
             (CLIENTS, Truth.CLIENT),
+            ({"blobs of events": store_a_binary_log}, Truth.CLIENT_WITH_EVENTS),
             (CLIENTS_OF_MYSQL if of_mysql else {}, Truth.CLIENT),
             (TLS, Truth.TLS),
             (TLS_OF_MYSQL if of_mysql else {}, Truth.TLS),

@@ -38,9 +38,7 @@ class Stand:
         self.authority = authority
         leaf = authority.issue("source", f"source.{flavour.value.replace('.', '-')}.example", "--ip", "127.0.0.1")
         tls = {"ssl_ca": authority.ca, "ssl_cert": leaf.certificate, "ssl_key": leaf.key}
-        self.source = Server(
-            folder / "source", flavour, server_id=1, host=host, options={"local_infile": 1, **tls}
-        )
+        self.source = Server(folder / "source", flavour, server_id=1, host=host, options={"local_infile": 1, **tls})
         self.replica = Server(folder / "replica", flavour, server_id=2, host=host)
         self._stack = ExitStack()
 

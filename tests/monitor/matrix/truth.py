@@ -29,6 +29,7 @@ ALLOWED = {
     Truth.REPLICATION: {Verdict.UNDECIDED, Verdict.PLAINTEXT_REPLICATION},
     Truth.LATE_REPLICATION: {Verdict.UNDECIDED, Verdict.PLAINTEXT_CLIENT, Verdict.PLAINTEXT_REPLICATION},
     Truth.CLIENT: {Verdict.UNDECIDED, Verdict.PLAINTEXT_CLIENT},
+    Truth.CLIENT_WITH_EVENTS: {Verdict.UNDECIDED, Verdict.PLAINTEXT_CLIENT},
     Truth.TLS: {Verdict.UNDECIDED, Verdict.TLS},
     Truth.FAILED_TLS: {Verdict.UNDECIDED, Verdict.TLS},
     Truth.OTHER: {Verdict.UNDECIDED, Verdict.NOT_MYSQL},
@@ -38,7 +39,8 @@ ALLOWED = {
 SETUP_OF_A_REPLICA = re.compile(rb"(?<!@)@(?:master|source|slave|replica|rpl_semi_sync|mariadb_slave)_\w+")
 # What moves or changes data; whoever asks the rest may yet become a replica.
 BUSINESS = re.compile(
-    rb"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|LOAD|KILL|LOCK)\s|\s*SELECT\b.*\sFROM\s", re.IGNORECASE | re.DOTALL
+    rb"\s*(?:INSERT|UPDATE|DELETE|REPLACE|CREATE|DROP|ALTER|LOAD|LOCK)\s|\s*SELECT\b.*\sFROM\s",
+    re.IGNORECASE | re.DOTALL,
 )
 RECORDS_IN_A_ROW = 3
 EVENTS_IN_A_ROW = 3
@@ -149,7 +151,8 @@ class Anatomy:
         starts = {client: 0, server: 0}
         if asked and is_ssl_request(asked[4:8]) and asked[:4] == bytes([SSL_REQUEST_BYTES, 0, 0, 1]):
             starts = {client: 4 + SSL_REQUEST_BYTES, server: 4 + int.from_bytes(answered[:3], "little")}
-        for key, at in starts.items():
+        for key, start in starts.items():
+            at = start
             data = self.connection.sent[key]
             while at + 5 <= len(data):
                 end = at + 5 + int.from_bytes(data[at + 3 : at + 5])
@@ -287,7 +290,10 @@ class Oracle:
         if connection.truth.is_replication:
             reason = _replication_shown(seen, is_whole=is_whole)
             return Expectation(allowed, Verdict.PLAINTEXT_REPLICATION if reason else None, reason)
-        if connection.truth is Truth.CLIENT:
+        if connection.truth is Truth.CLIENT_WITH_EVENTS and not is_whole:
+            # Whoever joins within such a blob sees events, and nothing that would tell them from a stream of them.
+            return Expectation(allowed | {Verdict.PLAINTEXT_REPLICATION}, None)
+        if connection.truth in {Truth.CLIENT, Truth.CLIENT_WITH_EVENTS}:
             statements = [piece for piece in seen if piece.proof is Proof.STATEMENT]
             shown = any(shape_of(piece.text) not in self.setup_queries for piece in statements)
             return Expectation(allowed, Verdict.PLAINTEXT_CLIENT if shown else None, "a client's statement")
@@ -343,4 +349,3 @@ def _in_a_row(pieces: list[Piece]) -> int:
         longest = max(longest, current)
         last = piece
     return longest
-
