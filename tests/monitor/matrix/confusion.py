@@ -109,10 +109,14 @@ class Outcome:
             for segment in seen
         ]
         evidence = [flow.evidence for flow in self.flows]
-        return (
-            f"{self.case.name}: {self.connection.name} is {self.connection.truth}; said {said}, in the end {self.final}, "
-            f"wanted {wanted} ({self.expectation.reason}); evidence {evidence}; begins with {bytes_seen}"
-        )
+        parts = [
+            f"{self.case.name}: {self.connection.name} is {self.connection.truth}",
+            f"said {said}, in the end {self.final}",
+            f"wanted {wanted} ({self.expectation.reason})",
+            f"evidence {evidence}",
+            f"begins with {bytes_seen}",
+        ]
+        return "; ".join(parts)
 
 
 def judge(case: Case, oracle: Oracle) -> list[Outcome]:

@@ -270,8 +270,14 @@ def retransmitted(segments: Sequence[Segment], noise: random.Random) -> list[Seg
 
 
 def reordered(segments: Sequence[Segment], noise: random.Random) -> list[Segment]:
-    """Each may fall behind by a few. What begins a connection stays first."""
-    places = [(number + (noise.uniform(0, 3.5) if number > 2 else 0), number) for number in range(len(segments))]
+    """Each may fall behind by a few; not the first of a direction, before which nothing is known to be missing."""
+    seen: set[bytes] = set()
+    places: list[tuple[float, int]] = []
+    for number, segment in enumerate(segments):
+        is_first = segment.key not in seen
+        if segment.payload:
+            seen.add(segment.key)
+        places.append((number if is_first else number + noise.uniform(0, 3.5), number))
     return [segments[number] for _, number in sorted(places)]
 
 
