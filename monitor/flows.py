@@ -234,7 +234,7 @@ class FlowTable:
         inspector = FlowInspector(
             flow,
             sides=(Side.CLIENT, Side.SERVER) if knows_sides else (None, None),
-            is_start=not flow.mid_stream,
+            starts=(sequences[0] is not None, sequences[1] is not None),
             not_after_of=self._not_after_of,
         )
         connection = Connection(flow, keys, inspector, sequences)

@@ -22,6 +22,8 @@ _REGISTER_TAIL_BYTES = 10
 _int4_at = struct.Struct("<I").unpack_from
 _int8_at = struct.Struct("<Q").unpack_from
 _GTID_HEADER_BYTES = 11
+# So much of a query says who asks it.
+_SQL_LIMIT_BYTES = 4096
 # The third field of COM_STMT_EXECUTE: how often, which is always once.
 _ONCE = b"\x01\x00\x00\x00"
 _SHORT = {Command.COM_QUIT, Command.COM_PING, Command.COM_STATISTICS, Command.COM_DEBUG, Command.COM_RESET_CONNECTION}
@@ -82,7 +84,8 @@ def judge_command(head: bytes, length: int) -> Judgement:
 
 def _judge_query(head: bytes, length: int) -> Judgement:
     code = Command.COM_QUERY
-    match speaker_of(head[1:4096]):
+    is_whole = len(head) >= min(length, _SQL_LIMIT_BYTES)
+    match speaker_of(head[1:_SQL_LIMIT_BYTES], is_whole=is_whole):
         case Speaker.REPLICA:
             return Judgement(Proof.REPLICATION, "a query of a replica's set-up", code, is_strict=True)
         case Speaker.SETUP:
@@ -143,7 +146,7 @@ def _judge_execute(head: bytes, length: int) -> Judgement:
 
 
 def _judge_prepare(head: bytes, length: int) -> Judgement:
-    is_sql = speaker_of(head[1:4096]) is not Speaker.UNKNOWN
+    is_sql = speaker_of(head[1:_SQL_LIMIT_BYTES]) is not Speaker.UNKNOWN
     return Judgement(Proof.CLIENT, "COM_STMT_PREPARE", Command.COM_STMT_PREPARE, is_strict=is_sql and length > 5)
 
 

@@ -17,7 +17,7 @@ from monitor.detection.events import is_of_a_system_schema, schema_of_column, se
 from monitor.detection.foreign import name_of_beginning
 from monitor.detection.handshake import CertificateReader, HandshakeReader
 from monitor.detection.opening import Side
-from monitor.detection.reader import DirectionReader, Mode
+from monitor.detection.reader import DirectionReader, Mode, is_cut
 from monitor.detection.registry import UNENCRYPTED
 from monitor.verdicts import Flow, Verdict
 from wire.capabilities import Capability
@@ -37,7 +37,7 @@ _ENOUGH_RECORDS = 24
 _ANY_CAPABILITIES = Capability(0xFFFF_FFFF)
 _ENOUGH_BYTES = 256 * 1024
 _ENOUGH_CLIENT_BYTES = 1024 * 1024
-_MOST_BYTES = 4 * 1024 * 1024
+_MOST_BYTES = 40 * 1024 * 1024
 _EVENTS_IN_ROW = 2
 
 
@@ -55,14 +55,19 @@ class FlowInspector:
     """
 
     def __init__(
-        self, flow: Flow, *, sides: tuple[Side | None, Side | None], is_start: bool, not_after_of: CertificateReader
+        self,
+        flow: Flow,
+        *,
+        sides: tuple[Side | None, Side | None],
+        starts: tuple[bool, bool],
+        not_after_of: CertificateReader,
     ) -> None:
         """Begins.
 
         Args:
             flow: is kept current.
             sides: who sends each direction, where that is known.
-            is_start: whether the next byte of each direction is its first.
+            starts: whether the next byte of each direction is its first.
             not_after_of: reads when a DER certificate expires.
         """
         self.flow = flow
@@ -72,19 +77,21 @@ class FlowInspector:
         self._is_tls = False
         self._offered = _ANY_CAPABILITIES
         self._is_setup = self._has_login = self._has_quit = self._has_hole = False
-        self.readers = self._new_readers(sides, is_start=is_start)
+        self.readers = self._new_readers(sides, starts)
 
     def look_again(self) -> None:
         """Begins anew in the middle of the flow; what is known stays known."""
         self._bytes = 0
         self._has_hole = True
         first, second = self.readers
-        self.readers = self._new_readers((first.side, second.side), is_start=False)
+        self.readers = self._new_readers((first.side, second.side), (False, False))
 
     def _new_readers(
-        self, sides: tuple[Side | None, Side | None], *, is_start: bool
+        self, sides: tuple[Side | None, Side | None], starts: tuple[bool, bool]
     ) -> tuple[DirectionReader, DirectionReader]:
-        first, second = (DirectionReader(self, side=side, is_start=is_start) for side in sides)
+        first, second = (
+            DirectionReader(self, side=side, is_start=is_start) for side, is_start in zip(sides, starts, strict=True)
+        )
         return first, second
 
     @property
@@ -193,11 +200,13 @@ class FlowInspector:
         if head[:1] == bytes([ERR_HEADER]):
             self._note("the server refuses to talk")
             return True
+        if is_cut(head, length):
+            return True
         try:
             greeting = HandshakeV10.parse(head)
         except WireError:
             greeting = None
-        if greeting is None or head[0] != PROTOCOL_VERSION or len(head) < length:
+        if greeting is None or head[0] != PROTOCOL_VERSION:
             reader.be_foreign(name_of_beginning(head))
             return False
         self._take_side(reader, Side.SERVER)
@@ -244,6 +253,8 @@ class FlowInspector:
             self._is_mysql = True
             self._note("a request for TLS")
             reader.expects_tls = True
+            return True
+        if is_cut(head, length):
             return True
         try:
             login = HandshakeResponse41.parse(head)

@@ -18,9 +18,11 @@ from wire.compression import FRAME_HEADER_BYTES, FrameEnd, FrameReader
 from wire.errors import MalformedPacket
 from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 
-# So much is searched without a result before the direction is only looked at now and then.
-SEARCH_BUDGET_BYTES = 1024 * 1024
-_HEAD_LIMIT_BYTES = CHECKSUM_LIMIT_BYTES
+# So much is searched without a result before the direction is only looked at now and then: more than what may be left
+# of a packet in whose middle the search began.
+SEARCH_BUDGET_BYTES = 18 * 1024 * 1024
+# So much of a packet is reported; the rest is skipped.
+HEAD_LIMIT_BYTES = CHECKSUM_LIMIT_BYTES
 # After so many packets of which none says anything, a place found by searching was no place.
 _MOST_UNKNOWN_PACKETS = 64
 
@@ -237,7 +239,7 @@ class DirectionReader:
             self._begin_frames()
             return True
         length = self._length_at_front()
-        head_bytes = min(length, _HEAD_LIMIT_BYTES)
+        head_bytes = min(length, HEAD_LIMIT_BYTES)
         if len(buffer) < HEADER_BYTES + head_bytes:
             return False
         if self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
@@ -267,10 +269,11 @@ class DirectionReader:
             self._unknown_packets = 0
             return True
         self._unknown_packets += 1
-        if self.is_certain:
+        if self.side is Side.CLIENT and sequence_id == 0:
             # A command that is none.
-            return self.side is not Side.CLIENT or sequence_id != 0
-        return self.packets > 1 and self._unknown_packets <= _MOST_UNKNOWN_PACKETS and length > 0
+            return False
+        is_patient = self.packets > 1 and self._unknown_packets <= _MOST_UNKNOWN_PACKETS
+        return self.is_certain or (is_patient and length > 0)
 
     def _follows(self, sequence_id: int) -> bool:
         """Whether a packet of the server's may carry this id: it counts on, or begins an answer."""
@@ -375,3 +378,8 @@ class DirectionReader:
         else:
             self.mode = Mode.PACKETS
         return True
+
+
+def is_cut(head: bytes, length: int) -> bool:
+    """Whether less of a packet is there than is reported of a whole one."""
+    return len(head) < min(length, HEAD_LIMIT_BYTES)

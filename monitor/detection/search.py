@@ -15,7 +15,8 @@ from monitor.detection.events import schema_of_column, see_event
 from monitor.detection.inflating import ZSTD_MAGIC, inflates_so_far
 from monitor.detection.opening import is_record_header
 from monitor.detection.records import RECORD_HEADER_BYTES
-from wire.binlog import STREAM_PREFIX_BYTES
+from wire.binlog import SEMI_SYNC_MAGIC, STREAM_PREFIX_BYTES, EventType
+from wire.commands import Command
 from wire.compression import FRAME_HEADER_BYTES
 from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 
@@ -23,13 +24,44 @@ from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 WINDOW_BYTES = 8 * 1024
 _SHORTEST_ENCRYPTED_BYTES = 17
 
+# An event with a timestamp, from the timestamp's last byte on: the type, the size's last byte, the flags' last byte; and
+# before it the status byte, or the semi-synchronous header.
 _EVENT = re.compile(
-    rb"\x00(?=(?:\xef[\x00\x01])?.{4}[\x01-\x2a\xa0-\xab].{7}\x00.{5}[\x00-\x03\x40\x80\xc0-\xc3])", re.DOTALL
+    rb"[\x38-\x9e](?=[\x01-\x2a\xa0-\xab].{7}[\x00-\x40].{5}[\x00-\x03\x40\x80\xc0-\xc3])"
+    rb"(?:(?<=\x00.{4})|(?<=\x00\xef[\x00\x01].{4}))",
+    re.DOTALL,
 )
-_COMMAND = re.compile(rb"\x00\x00(?=[\x03\x12\x15\x16\x17\x1e\xef])")
-_COLUMN = re.compile(rb"\x03def")
-_RECORD = re.compile(rb"\x17\x03(?=[\x01-\x03])")
-_FRAME = re.compile(rb"\x78(?=[\x01\x5e\x9c\xda])|" + re.escape(ZSTD_MAGIC))
+_BEHIND_PLAIN_TIMESTAMP, _BEHIND_SEMI_SYNC_TIMESTAMP = HEADER_BYTES + 4, HEADER_BYTES + 6
+# An event without one is artificial, or a heartbeat: status or flag byte, timestamp, type.
+_TIMELESS = tuple(
+    bytes([0, 0, 0, 0, 0, code])
+    for code in (
+        EventType.ROTATE,
+        EventType.FORMAT_DESCRIPTION,
+        EventType.HEARTBEAT,
+        EventType.HEARTBEAT_V2,
+        EventType.MARIADB_GTID_LIST,
+    )
+)
+# The length's last byte, the sequence id, the command.
+_COMMANDS = tuple(
+    bytes([0, 0, code])
+    for code in (
+        Command.COM_QUERY,
+        Command.COM_BINLOG_DUMP,
+        Command.COM_REGISTER_SLAVE,
+        Command.COM_STMT_PREPARE,
+        Command.COM_STMT_EXECUTE,
+        Command.COM_BINLOG_DUMP_GTID,
+        SEMI_SYNC_MAGIC,
+    )
+)
+_COLUMN = (b"\x03def",)
+_RECORDS = (b"\x17\x03\x03", b"\x17\x03\x02", b"\x17\x03\x01")
+# What zlib begins with at each of its levels (RFC 1950, section 2.2).
+_COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", ZSTD_MAGIC)
+# A candidate may begin in the last bytes of a run.
+_TAIL_BYTES = 32
 # So much of a frame's body says whether it is one.
 _FRAME_SAMPLE_BYTES = 48
 _length_at = struct.Struct("<I").unpack_from
@@ -70,63 +102,54 @@ def search(data: bytes, *, in_frames: bool) -> Search:
     """
     keep_from = len(data)
     best: Found | None = None
-    for layer, candidates in _KINDS:
+    for layer, places, judge in _KINDS:
         if in_frames and layer is not Layer.PACKETS:
             continue
-        end = len(data) if best is None else best.offset
-        for start, judge in candidates(data):
-            if start >= end:
-                break
-            if start < 0:
+        for start in places(data):
+            if start < 0 or (best is not None and start >= best.offset):
                 continue
             try:
                 if judge(data, start):
                     best = Found(layer, start)
-                    break
             except _Incomplete:
                 keep_from = min(keep_from, start)
     if best is not None:
         return Search(best, best.offset)
-    # A candidate may begin in the bytes that end the run.
     return Search(None, max(0, min(keep_from, len(data) - _TAIL_BYTES), len(data) - WINDOW_BYTES))
 
 
-_TAIL_BYTES = 32
-_Judge = Callable[[bytes, int], bool]
+def _places(data: bytes, needles: tuple[bytes, ...], back: int) -> Iterator[int]:
+    """Where any of some beginnings stands, less `back`; finding bytes is several times faster than any expression."""
+    for needle in needles:
+        place = data.find(needle)
+        while place >= 0:
+            yield place - back
+            place = data.find(needle, place + 1)
 
 
-def _events(data: bytes) -> Iterator[tuple[int, _Judge]]:
+def _events(data: bytes) -> Iterator[int]:
     for match in _EVENT.finditer(data):
-        yield match.start() - HEADER_BYTES, _is_event
+        yield match.start() - _BEHIND_PLAIN_TIMESTAMP
+        yield match.start() - _BEHIND_SEMI_SYNC_TIMESTAMP
+    for place in _places(data, _TIMELESS, HEADER_BYTES):
+        yield place
+        yield place - 2
 
 
-def _commands(data: bytes) -> Iterator[tuple[int, _Judge]]:
-    for match in _COMMAND.finditer(data):
-        yield match.start() - 2, _is_command
+def _commands(data: bytes) -> Iterator[int]:
+    return _places(data, _COMMANDS, 2)
 
 
-def _columns(data: bytes) -> Iterator[tuple[int, _Judge]]:
-    for match in _COLUMN.finditer(data):
-        yield match.start() - HEADER_BYTES, _is_column
+def _columns(data: bytes) -> Iterator[int]:
+    return _places(data, _COLUMN, HEADER_BYTES)
 
 
-def _frames(data: bytes) -> Iterator[tuple[int, _Judge]]:
-    for match in _FRAME.finditer(data):
-        yield match.start() - FRAME_HEADER_BYTES, _is_frame
+def _frames(data: bytes) -> Iterator[int]:
+    return _places(data, _COMPRESSED, FRAME_HEADER_BYTES)
 
 
-def _records(data: bytes) -> Iterator[tuple[int, _Judge]]:
-    for match in _RECORD.finditer(data):
-        yield match.start(), _is_record
-
-
-_KINDS: tuple[tuple[Layer, Callable[[bytes], Iterator[tuple[int, _Judge]]]], ...] = (
-    (Layer.PACKETS, _events),
-    (Layer.PACKETS, _commands),
-    (Layer.PACKETS, _columns),
-    (Layer.FRAMES, _frames),
-    (Layer.RECORDS, _records),
-)
+def _records(data: bytes) -> Iterator[int]:
+    return _places(data, _RECORDS, 0)
 
 
 def _length(data: bytes, start: int) -> int:
@@ -177,3 +200,12 @@ def _is_record(data: bytes, start: int) -> bool:
         return False
     following = data[start + RECORD_HEADER_BYTES + length :][:RECORD_HEADER_BYTES]
     return len(following) < RECORD_HEADER_BYTES or is_record_header(following)
+
+
+_KINDS: tuple[tuple[Layer, Callable[[bytes], Iterator[int]], Callable[[bytes, int], bool]], ...] = (
+    (Layer.PACKETS, _events, _is_event),
+    (Layer.PACKETS, _commands, _is_command),
+    (Layer.PACKETS, _columns, _is_column),
+    (Layer.FRAMES, _frames, _is_frame),
+    (Layer.RECORDS, _records, _is_record),
+)

@@ -59,11 +59,16 @@ class Speaker(Enum):
     """This is no SQL that is known."""
 
 
-def speaker_of(text: bytes) -> Speaker:
+# What may yet turn out to be a replica's, where a text is cut off.
+_AMBIGUOUS_VERB = re.compile(rb"\s*(?:SELECT|SET|SHOW|KILL)\b", re.IGNORECASE)
+
+
+def speaker_of(text: bytes, *, is_whole: bool = True) -> Speaker:
     """Judge a query.
 
     Args:
         text: what follows the command byte, its beginning at least; query attributes may come first.
+        is_whole: whether enough of it is there to tell; false where the capture cut it off.
     """
     text = text.removeprefix(_NO_ATTRIBUTES)
     if _OF_REPLICATION.match(text):
@@ -71,5 +76,7 @@ def speaker_of(text: bytes) -> Speaker:
     if _OF_A_SETUP.match(text):
         return Speaker.SETUP
     if _OF_ANYBODY.match(text):
+        return Speaker.ANYBODY
+    if not is_whole and _AMBIGUOUS_VERB.match(text):
         return Speaker.ANYBODY
     return Speaker.CLIENT if _VERB.match(text) else Speaker.UNKNOWN
