@@ -13,7 +13,6 @@ from pathlib import Path
 _PR_SET_DUMPABLE, _PR_GET_DUMPABLE = 4, 3
 _PR_CAPBSET_READ, _PR_CAPBSET_DROP = 23, 24
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
 _CAP_SETPCAP = 8
 _MOST_CAPABILITIES = 64
@@ -42,7 +41,6 @@ def drop_privileges(user: str = "nobody") -> None:
         may_bound = bool(_effective_capabilities() & 1 << _CAP_SETPCAP)
         if may_bound:
             _empty_bounding_set()
-        _prctl("clear the ambient capabilities", _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
         if target is not None:
             os.setgroups([])
             os.setresgid(target.pw_gid, target.pw_gid, target.pw_gid)
@@ -97,7 +95,7 @@ def _effective_capabilities() -> int:
 
 
 def _clear_capabilities() -> None:
-    """Empties the effective, the permitted and the inheritable set."""
+    """Empties the effective, the permitted and the inheritable set, and thereby the ambient set too."""
     _check("clear the capabilities", _LIBC.capset(_capability_header(), ctypes.create_string_buffer(24)))
 
 

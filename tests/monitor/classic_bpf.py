@@ -39,7 +39,7 @@ def run(program: Sequence[Instruction], packet: bytes, *, drawn: int = 0) -> int
             case 0x05 if code == 0x05:
                 at += k
             case 0x05:
-                at += if_true if compare(code & 0xF0, a, x if code & 0x08 else k) else if_false
+                at += byte(if_true if compare(code & 0xF0, a, x if code & 0x08 else k) else if_false)
             case 0x06 if code == 0x06:
                 return k
             case 0x07 if code == 0x87:
@@ -47,6 +47,12 @@ def run(program: Sequence[Instruction], packet: bytes, *, drawn: int = 0) -> int
             case _:
                 raise BadProgramError(f"instruction {code:#x}")
     raise BadProgramError("it does not end")
+
+
+def byte(distance: int) -> int:
+    if distance > 255:
+        raise BadProgramError("a branch does not reach so far")
+    return distance
 
 
 def load(code: int, k: int, x: int, memory: dict[int, int], packet: bytes, drawn: int) -> int | None:

@@ -59,7 +59,7 @@ def status(pid: int) -> dict[str, list[str]]:
 
 
 def test_root_becomes_nobody_with_nothing() -> None:
-    with dropping() as process:
+    with dropping(within=["setpriv", "--groups", "1,2", "--inh-caps", "+net_raw", "--"]) as process:
         seen = status(process.pid)
         # A process that may be dumped and traced owns its entry in /proc.
         assert Path(f"/proc/{process.pid}/mem").stat().st_uid == 0
