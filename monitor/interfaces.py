@@ -86,8 +86,8 @@ class InterfaceCapture:
         Args:
             name: of the interface.
             ports: as for `monitor.triage.assemble_triage`.
-            buffer_bytes: how much may wait; the kernel counts its own overhead too, about half as much again for
-                small frames.
+            buffer_bytes: how much may wait; the kernel allows as much again for its own overhead. More than
+                net.core.rmem_max needs CAP_NET_ADMIN.
             promiscuous: whether to ask for frames to other hosts, as a mirror port carries.
             sample_1_in: as for `assemble_triage`.
             on_error: called with each exception of `take`.
