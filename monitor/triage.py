@@ -16,8 +16,8 @@ LINKTYPE_ETHERNET = 1
 LINKTYPE_RAW = 101
 
 MOST_INSTRUCTIONS = 4096  # BPF_MAXINSNS
-# With so many a program takes under 10 KiB to the kernel; before Linux 6.7 net.core.optmem_max allows a socket 20 KiB, for the
-# old program and the new one while they are exchanged.
+# With so many, a program takes the kernel less than 10 KiB. Before Linux 6.7 net.core.optmem_max allows a socket
+# 20 KiB, for the old program and the new one while they are exchanged.
 MOST_SETTLED_KEYS = 512
 ACCEPT_BYTES = 0xFFFFFFFF
 
