@@ -179,11 +179,13 @@ def trimmed(segments: list[Segment], noise: random.Random) -> list[Segment]:
 
 
 def test_what_the_derivations_leave_is_what_was_sent(connections: Sequence[Connection]) -> None:
-    """No case holds a byte that was not sent, and those that lose nothing lose nothing."""
+    """No case holds a byte that was not sent where it stands; but for the one that asks for TLS."""
     for connection in connections:
         if connection.payload_bytes > LARGE_BYTES:
             continue
         for case in cases_of(connection, [], FEW):
+            if case.derivation.startswith("asks for TLS"):
+                continue
             [part] = case.parts
             for segment in part.segments:
                 if segment.payload:

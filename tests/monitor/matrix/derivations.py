@@ -11,8 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.segments import CONTROL_FLAGS, FIN, SYN, Segment
+from monitor.segments import ACK, CONTROL_FLAGS, FIN, SYN, Segment
 from tests.monitor.matrix.connections import MODULUS, Connection, noise_of
+from tests.monitor.matrix.truth import end_of_answers, end_of_login
+from wire.login import SSL_REQUEST_BYTES, SSLRequest
 
 MTU_PAYLOAD_BYTES = 1448
 JUMBO_PAYLOAD_BYTES = 8948
@@ -70,6 +72,8 @@ def cases_of(connection: Connection, others: Sequence[Connection], factor: int) 
     yield _case(connection, "as it was", connection.segments)
     yield _case(connection, "as it was, any port", connection.segments, any_port=True)
     yield Case("numbers that wrap", (wrapped(connection, noise),))
+    if connection.truth.is_mysql_in_the_clear and all(connection.both):
+        yield Case("asks for TLS and goes on in the clear", (pretending(connection),))
     for number, (name, kept) in enumerate(partial_views(connection, few, many, noise)):
         yield _case(connection, name, kept, any_port=number % 5 == 4)
     for name, kept in other_segments(connection, few, noise):
@@ -345,6 +349,35 @@ def wrapped(connection: Connection, noise: random.Random) -> Part:
         first[key] = (MODULUS - noise.randint(0, max(1, len(data) - 1))) % MODULUS
         shifts[key] = (first[key] - connection.first_sequences[key]) % MODULUS
     return Part(connection, shifted(connection.segments, connection, shifts), first)
+
+
+def pretending(connection: Connection) -> Part:
+    """A request for TLS goes before the login, which then is in the clear all the same."""
+    asked, answered = map(bytearray, connection.both)
+    request = bytes([SSL_REQUEST_BYTES, 0, 0, 1]) + SSLRequest.for_login(bytes(asked[4:]))
+    greeting_bytes = 4 + int.from_bytes(answered[:3], "little")
+    for data, start, end in ((asked, 0, end_of_login(asked)), (answered, greeting_bytes, end_of_answers(answered))):
+        at = start
+        while at < end:
+            data[at + 3] += 1
+            at += 4 + int.from_bytes(data[at : at + 3], "little")
+    key, first = connection.client_key, dict(connection.first_sequences)
+    content = {key: asked, connection.server_key: answered}
+    later = shifted(connection.segments, connection, {key: len(request), connection.server_key: 0})
+    made: list[Segment] = []
+    for before, segment in zip(connection.segments, later, strict=True):
+        if before.flags & SYN:
+            made.append(before)
+            continue
+        at = (before.sequence - first[segment.key]) % MODULUS
+        segment.payload = bytes(content[segment.key][at : at + len(segment.payload)])
+        if segment.key == key and segment.payload and at == 0:
+            made.append(
+                Segment(key, before.sequence, before.acknowledgement, ACK, request, len(request), before.time_seconds)
+            )
+        made.append(segment)
+    first[key] = (first[key] + len(request)) % MODULUS
+    return Part(connection, made, first)
 
 
 def reused(former: Connection, latter: Connection, noise: random.Random) -> Case:

@@ -111,7 +111,7 @@ class Anatomy:
         capabilities = greeting.capabilities & login.capabilities
         algorithm = agreed_algorithm(capabilities)
         is_dumping = False
-        for start, end, payload, sequence_id in packets_of(asked, _end_of_login(asked), algorithm):
+        for start, end, payload, sequence_id in packets_of(asked, end_of_login(asked), algorithm):
             proof, text = None, b""
             if is_dumping:
                 proof = Proof.ACKNOWLEDGEMENT if payload[:1] == bytes([SEMI_SYNC_MAGIC]) else None
@@ -121,7 +121,7 @@ class Anatomy:
             if proof is not None:
                 yield Piece(True, start, end, proof, text)
         if is_dumping:
-            for start, end, payload, _ in packets_of(answered, _end_of_answers(answered), algorithm):
+            for start, end, payload, _ in packets_of(answered, end_of_answers(answered), algorithm):
                 proof = _judge_event(payload)
                 if proof is not None:
                     yield Piece(False, start, end, proof)
@@ -166,7 +166,7 @@ def shape_of(text: bytes) -> bytes:
     return re.sub(rb"'[^']*'|\d+", b"?", text).strip().lower()
 
 
-def _end_of_login(asked: bytes) -> int:
+def end_of_login(asked: bytes | bytearray) -> int:
     """Where the client's first command begins: packets of the login carry sequence ids from 1 on."""
     at = 0
     while at + 4 <= len(asked) and asked[at + 3] != 0:
@@ -174,7 +174,7 @@ def _end_of_login(asked: bytes) -> int:
     return at
 
 
-def _end_of_answers(answered: bytes) -> int:
+def end_of_answers(answered: bytes | bytearray) -> int:
     """Where what the server answers to the first command begins: behind the OK, or the error, that ends the login."""
     at = 4 + int.from_bytes(answered[:3], "little")
     while at + 4 < len(answered):
