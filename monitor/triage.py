@@ -38,13 +38,19 @@ _FARTHEST_BRANCH = 255
 _NETWORK, _TRANSPORT, _PAYLOAD, _END, _VERSION, _HASH = range(6)
 
 _IPV4, _IPV6 = 0x0800, 0x86DD
-_VLAN_TAGS = (0x8100, 0x88A8)
+_VLAN_TAGS = (0x8100, 0x88A8, 0x9100)
+# What can have TCP inside: as `monitor.headers` has it, to which the tests compare this.
+# MPLS, PPPoE, bridged Ethernet, NSH, 802.1ah, and 0x9200 for a tag.
+_CARRIER_ETHERTYPES = (0x8847, 0x8848, 0x8864, 0x6558, 0x894F, 0x88E7, 0x9200)
+_FIRST_ETHERTYPE, _LLC_SNAP = 0x0600, 0xAAAA  # IEEE 802.3: below is a length
 _TCP, _UDP = 6, 17
 _IPV6_BYTES = 40
 _FRAGMENT = 0x3FFF  # MF and the offset
-_TUNNELS = (4, 41, 47)  # IPv4, IPv6 and GRE within IP
-_EXTENSIONS = (0, 43, 44, 60)  # hop-by-hop options, routing, fragment, destination options
-_TUNNEL_PORTS = (4789, 8472, 6081)  # VXLAN, VXLAN as Linux first had it, GENEVE
+# IPv4, IPv6, GRE, Ethernet and MPLS in IP; and the extension headers of IPv6: hop-by-hop options, routing, fragment,
+# authentication, destination options.
+_CARRIER_PROTOCOLS = (4, 41, 47, 97, 137, 0, 43, 44, 51, 60)
+# VXLAN, VXLAN as Linux first had it, VXLAN-GPE, GENEVE, MPLS in UDP, GTP-U, L2TP.
+_CARRIER_PORTS = (4789, 8472, 4790, 6081, 6635, 2152, 1701)
 _DUMP_COMMANDS = (0x12, 0x15, 0x1E)  # COM_BINLOG_DUMP, COM_REGISTER_SLAVE, COM_BINLOG_DUMP_GTID
 
 _BUCKET_KEYS = 8
@@ -211,25 +217,32 @@ def _placed(places: dict[str, int], label: str) -> int:
 
 def _find_network(into: Assembler, link_type: int) -> None:
     """Goes on at `ipv4` or `ipv6` with the offset of the IP header in X."""
-    if link_type == LINKTYPE_RAW:
+    if link_type == LINKTYPE_ETHERNET:
+        _find_ethertype(into)
+    elif link_type == LINKTYPE_RAW:
         into.do(_LDX_IMMEDIATE, 0)
-        into.do(_LDB_ABSOLUTE, 0)
-        into.do(_SHIFT_RIGHT, 4)
-        into.branch(_EQUAL, 4, "ipv4")
-        into.branch(_EQUAL, 6, "ipv6", "drop")
-        return
-    if link_type != LINKTYPE_ETHERNET:
+    else:
         raise ValueError(f"there is no triage for link type {link_type}")
+    into.label("ip")
+    into.do(_LDB_X, 0)
+    into.do(_SHIFT_RIGHT, 4)
+    into.branch(_EQUAL, 4, "ipv4")
+    into.branch(_EQUAL, 6, "ipv6", "drop")
+
+
+def _find_ethertype(into: Assembler) -> None:
+    """Goes on at `ip`."""
     for tags in range(3):
         into.label(f"tags {tags}")
         into.do(_LDX_IMMEDIATE, 14 + 4 * tags)
         into.do(_LDH_ABSOLUTE, 12 + 4 * tags)
-        into.branch(_EQUAL, _IPV4, "ipv4")
-        into.branch(_EQUAL, _IPV6, "ipv6")
+        into.switch((_IPV4, _IPV6), "ip")
         # Three tags are user space's.
-        within = f"tags {tags + 1}" if tags < 2 else "accept"
-        into.switch(_VLAN_TAGS, within)
-        into.jump("drop")
+        into.switch(_VLAN_TAGS, f"tags {tags + 1}" if tags < 2 else "accept")
+        into.switch(_CARRIER_ETHERTYPES, "accept")
+        into.branch(_AT_LEAST, _FIRST_ETHERTYPE, "drop")
+        into.do(_LDH_ABSOLUTE, 14 + 4 * tags)
+        into.branch(_EQUAL, _LLC_SNAP, "accept", "drop")
 
 
 def _find_transport_ipv4(into: Assembler) -> None:
@@ -263,7 +276,6 @@ def _find_transport_ipv6(into: Assembler) -> None:
     into.do(_LD_IMMEDIATE, 6)
     into.do(_STORE, _VERSION)
     into.do(_LDB_X, 6)
-    into.switch(_EXTENSIONS, "accept")
 
 
 def _store_end(into: Assembler, name: str, header_bytes: int) -> None:
@@ -282,11 +294,12 @@ def _sort_protocols(into: Assembler) -> None:
     """Goes on at `tcp`."""
     into.label("protocol")
     into.branch(_EQUAL, _TCP, "tcp")
-    into.switch(_TUNNELS, "accept")
+    into.switch(_CARRIER_PROTOCOLS, "accept")
     into.branch(_EQUAL, _UDP, "", "drop")
     into.do(_LDX_MEMORY, _TRANSPORT)
-    into.do(_LDH_X, 2)
-    into.switch(_TUNNEL_PORTS, "accept")
+    for offset in (0, 2):
+        into.do(_LDH_X, offset)
+        into.switch(_CARRIER_PORTS, "accept")
     into.jump("drop")
 
 

@@ -65,9 +65,9 @@ def tcp(
     return fixed + options + payload
 
 
-def udp(destination_port: int, payload: bytes = b"") -> bytes:
+def udp(destination_port: int, payload: bytes = b"", *, source_port: int = 50000) -> bytes:
     """A datagram."""
-    return struct.pack("!HHHH", 50000, destination_port, 8 + len(payload), 0) + payload
+    return struct.pack("!HHHH", source_port, destination_port, 8 + len(payload), 0) + payload
 
 
 def key(

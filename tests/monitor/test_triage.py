@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from monitor.segments import CONTROL_FLAGS
+from monitor import headers
+from monitor.segments import CONTROL_FLAGS, Segment
 from monitor.triage import (
     ACCEPT_BYTES,
     LINKTYPE_RAW,
@@ -47,6 +48,7 @@ SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 PORTS = frozenset({3306, 3307})
 KEY, KEY6 = key(), key(source=SOURCE6, destination=REPLICA6)
 SETTLED = [KEY, KEY6]
+CARRIER_PORTS, CARRIER_PROTOCOLS = {4789, 8472, 4790, 6081, 6635, 2152, 1701}, {4, 41, 47, 97, 137, 0, 43, 44, 51, 60}
 # What no settled direction lets through but by chance, at any odds.
 UNLUCKY = 0xFFFFFFFF
 
@@ -115,6 +117,16 @@ FRAMES = {
     "destination options": (ethernet(ipv6(60, b"\6\0" + bytes(6) + tcp()), 0x8100), True),
     "ping": (ethernet(ipv4(1, b"\x08\0" + bytes(6))), False),
     "ping, IPv6": (ethernet(ipv6(58, b"\x80\0" + bytes(6))), False),
+    "4in4 by another tag": (ethernet(ipv4(4, ipv4(6, tcp())), 0x9100), True),
+    "authentication header": (ethernet(ipv4(51, b"\6\4" + bytes(22) + tcp())), True),
+    "Ethernet in IP": (ethernet(ipv4(97, b"\x30\0" + ethernet(ipv4(6, tcp())))), True),
+    "VXLAN's answer": (ethernet(ipv4(17, udp(50001, b"x", source_port=4789))), True),
+    "VXLAN-GPE": (ethernet(ipv4(17, udp(4790, b"x"))), True),
+    "GTP-U": (ethernet(ipv6(17, udp(2152, b"x"))), True),
+    "MPLS": (bytes(12) + b"\x88\x47" + b"\0\1\1\x40" + ipv4(6, tcp()), True),
+    "PPPoE, tagged": (bytes(12) + b"\x81\0\0\5\x88\x64\x11\0\0\1\0\x2a\0\x21" + ipv4(6, tcp()), True),
+    "SNAP": (bytes(12) + b"\0\x30\xaa\xaa\3\0\0\0\x08\0" + ipv4(6, tcp()), True),
+    "spanning tree": (bytes(12) + b"\0\x26\x42\x42\3" + bytes(43), False),
     "ARP": (bytes(12) + b"\x08\x06" + bytes(46), False),
     "settled": (ethernet(ipv4(6, tcp(payload=b"data of a table"))), False),
     "settled, IPv6": (ethernet(ipv6(6, tcp(payload=b"data of a table"))), False),
@@ -160,6 +172,8 @@ def test_it_is_the_same_without_a_link_header(name: str) -> None:
     frame, expected = FRAMES[name]
     protocols = [at for at in range(12, 24, 4) if frame[at : at + 2] in {b"\x08\0", b"\x86\xdd"}]
     # What is no IP, and three tags, no interface without Ethernet carries.
+    if frame[14:16] == b"\xaa\xaa":
+        protocols = []
     packet = frame[protocols[0] + 2 :] if protocols else b"\x20" + bytes(40)
     expected = expected and bool(protocols)
     assert passes(packet, triage(link_type=LINKTYPE_RAW)) is expected
@@ -336,7 +350,7 @@ segments = st.builds(
 inner = st.one_of(
     st.tuples(st.just(6), segments),
     st.tuples(st.just(17), st.builds(udp, st.sampled_from([53, 4789, 8472, 6081, 3306]), st.binary(max_size=8))),
-    st.tuples(st.sampled_from([1, 4, 41, 47, 50, 58, 132]), st.binary(max_size=30)),
+    st.tuples(st.sampled_from([1, 4, 41, 47, 50, 51, 58, 97, 132, 137]), st.binary(max_size=30)),
 )
 packets4 = st.builds(
     lambda within, **kwargs: ipv4(*within, **kwargs),
@@ -362,11 +376,11 @@ def reference(packet: bytes, settled: list[bytes], drawn: int, *, with_openings:
             return True
     else:
         header_bytes, protocol, addresses = 40, packet[6], packet[8:40]
-        if protocol in {0, 43, 44, 60}:
-            return True
     transport = packet[header_bytes:]
     if protocol != 6:
-        return protocol in {4, 41, 47} or (protocol == 17 and int.from_bytes(transport[2:4]) in {4789, 8472, 6081})
+        if protocol == 17:
+            return not CARRIER_PORTS.isdisjoint(struct.unpack("!HH", transport[:4]))
+        return protocol in CARRIER_PROTOCOLS
     payload, control = transport[4 * (transport[12] >> 4) :], transport[13] & CONTROL_FLAGS
     if not PORTS & set(struct.unpack("!HH", transport[:4])):
         return False
@@ -396,6 +410,37 @@ def test_it_does_what_the_reference_does(
     assert passes(padded(ethernet(packet, *tags)), program, drawn=drawn) is expected
     bare = triage(settled=settled, with_openings=with_openings, link_type=LINKTYPE_RAW)
     assert passes(packet, bare, drawn=drawn) is expected
+
+
+def is_of_interest(frame: bytes, link_type: int = 1) -> bool:
+    found = headers.parse(frame, link_type, 0.0, len(frame), PORTS)
+    return isinstance(found, Segment) or found is headers.Answer.COMPLEX
+
+
+def test_the_kernel_holds_nothing_back_that_user_space_would_look_into() -> None:
+    program = triage(settled=[])
+    inside = ipv4(6, tcp(3306, 1, b"x"))
+    frames = [bytes(12) + number.to_bytes(2) + inside for number in range(1 << 16)]
+    frames += [bytes(12) + b"\x81\0\0\5" + number.to_bytes(2) + inside for number in range(1 << 16)]
+    frames += [ethernet(packet(number, bytes(40))) for number in range(256) for packet in (ipv4, ipv6)]
+    frames += [ethernet(ipv4(17, udp(number, bytes(40)))) for number in range(1 << 16)]
+    frames += [ethernet(ipv4(17, udp(1, bytes(40), source_port=number))) for number in range(1 << 16)]
+    interesting = [frame for frame in frames if is_of_interest(frame)]
+    assert len(interesting) > 40
+    assert all(passes(frame, program) for frame in interesting)
+    # Nor does it pass on more.
+    assert all(is_of_interest(frame) for frame in frames if passes(frame, program))
+
+
+@settings(max_examples=500)
+@given(packets4 | packets6 | st.binary(max_size=60), st.lists(st.sampled_from([0x8100, 0x88A8, 0x9100]), max_size=3))
+def test_the_kernel_holds_back_no_packet_that_user_space_would_look_into(packet: bytes, tags: list[int]) -> None:
+    for link_type in (1, LINKTYPE_RAW):
+        for type_of in (b"\x08\0", b"\x86\xdd"):
+            head = bytes(12) + b"".join(struct.pack("!HH", tag, 5) for tag in tags) + type_of
+            frame = head + packet if link_type == 1 else packet
+            if is_of_interest(frame, link_type):
+                assert passes(frame, triage(settled=[], link_type=link_type))
 
 
 def opened(interface: str, program: list[Instruction]) -> socket.socket:
