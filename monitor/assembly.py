@@ -2,7 +2,9 @@
 
 What is sent twice is taken once. What comes early is held until what was missing comes, until the other side has
 acknowledged it (then it was there, and was not captured), or until too much is held. A hole is reported and never
-filled. RFC 9293, section 3.4: sequence numbers count modulo 2**32.
+filled. Where the beginning was not seen the first segments are held too: they may have come in another order.
+
+RFC 9293, section 3.4: sequence numbers count modulo 2**32.
 """
 
 from dataclasses import dataclass
@@ -12,6 +14,9 @@ HELD_LIMIT_SEGMENTS = 96
 # So many segments behind a hole whose bytes are acknowledged say that it will not be filled.
 _PATIENCE_SEGMENTS = 8
 _HALF, _MODULUS = 1 << 31, 1 << 32
+# So many segments tell in which order a stream that is joined goes on; and how far one may come before another.
+_JOINING_SEGMENTS = 4
+_JOINING_BYTES = 1 << 20
 # No retransmission lies so far back: it is another connection.
 _FAR_BYTES = 64 * 1024 * 1024
 
@@ -52,9 +57,12 @@ class StreamAssembler:
         self.next_offset = 0
 
     @property
-    def next_sequence(self) -> int:
-        """The number of the next byte."""
-        return (self._base_sequence + (self.next_offset or 0)) % _MODULUS
+    def next_sequence(self) -> int | None:
+        """The number of the next byte; None before there was any."""
+        offset = self.next_offset
+        if offset is None and self._held:
+            offset = max(start + length for start, (_, length) in self._held.items())
+        return None if offset is None else (self._base_sequence + offset) % _MODULUS
 
     @property
     def is_waiting(self) -> bool:
@@ -71,18 +79,15 @@ class StreamAssembler:
             time_seconds: when it passed.
         """
         if self.next_offset is None:
-            self.begin(sequence)
+            return self._join(sequence, payload, payload_bytes, time_seconds)
         offset = self._offset_of(sequence)
-        next_offset = self.next_offset or 0
+        next_offset = self.next_offset
         if abs(offset - next_offset) > _FAR_BYTES:
             self.strays += 1
             return []
         self.strays = 0
         if offset > next_offset:
             return self._hold(offset, payload, payload_bytes, time_seconds)
-        if offset < 0:
-            # It began before what was taken for the beginning: on its own it may still say something.
-            return [Hole(0), payload, Hole(0)]
         pieces = self._advance(offset, payload, payload_bytes)
         self._take_held(pieces)
         return pieces
@@ -110,6 +115,19 @@ class StreamAssembler:
         distance = (sequence - self._base_sequence - next_offset) % _MODULUS
         return next_offset + (distance - _MODULUS if distance >= _HALF else distance)
 
+    def _join(self, sequence: int, payload: bytes, payload_bytes: int, time_seconds: float) -> list[Piece]:
+        """Takes one of the first segments of a stream whose beginning was not seen."""
+        if not self._held:
+            self._base_sequence = sequence - _JOINING_BYTES
+        offset = self._offset_of(sequence)
+        if abs(offset - _JOINING_BYTES) > _JOINING_BYTES:
+            self.strays += 1
+            return []
+        pieces = self._hold(offset, payload, payload_bytes, time_seconds)
+        if not pieces and len(self._held) >= _JOINING_SEGMENTS:
+            pieces = self._skip_hole()
+        return pieces
+
     def _hold(self, offset: int, payload: bytes, payload_bytes: int, time_seconds: float) -> list[Piece]:
         if not self._held:
             self._waiting_since = time_seconds
@@ -124,7 +142,7 @@ class StreamAssembler:
 
     def _skip_hole(self) -> list[Piece]:
         first = min(self._held)
-        pieces: list[Piece] = [Hole(first - (self.next_offset or 0))]
+        pieces: list[Piece] = [] if self.next_offset is None else [Hole(first - self.next_offset)]
         self.next_offset = first
         self._take_held(pieces)
         return pieces

@@ -107,7 +107,7 @@ class Connection:
             self._read(direction, self._assemblers[direction].give_up(before_seconds))
 
     def close(self, direction: int, segment: Segment) -> bool:
-        """Takes a FIN or RST; says whether the connection is over."""
+        """Takes a FIN or RST; says whether the connection is closed, so that only what was late can still come."""
         self._finished[direction] = True
         return bool(segment.flags & RST) or all(self._finished)
 
@@ -159,8 +159,8 @@ class Connection:
         first, second = self._assemblers
         return self.inspector.buffered_bytes + first.held_bytes + second.held_bytes
 
-    def next_sequence(self, direction: int) -> int:
-        """The number behind the last byte of a direction."""
+    def next_sequence(self, direction: int) -> int | None:
+        """The number behind the last byte of a direction; None if it had none."""
         return (self._assemblers if self.settled is None else self.settled)[direction].next_sequence
 
     def turn_round(self) -> None:

@@ -19,8 +19,9 @@ from monitor.segments import SYN, Segment, destination_port, reversed_key, sourc
 from monitor.settled import SettledDirections
 from monitor.verdicts import Flow, Verdict
 
-# How long a hole is waited for, by the packets' clock.
-_PATIENCE_SECONDS = 0.5
+# How long a hole is waited for, and what was late of a connection that is closed; by the packets' clock.
+_PATIENCE_SECONDS = 0.2
+_LINGERING_SECONDS = 0.5
 # How often a settled flow is looked into again, and how many of each kind at a tick.
 _LOOK_AGAIN_SECONDS = 30.0
 _LOOK_AGAIN_UNDECIDED_SECONDS = 2.0
@@ -115,6 +116,7 @@ class FlowTable:
             _LOOK_AGAIN_SECONDS: deque(),
             _LOOK_AGAIN_UNDECIDED_SECONDS: deque(),
         }
+        self._lingering: dict[Connection, float] = {}  # those that are closed, and since when
         self._endings = Endings(limits.endings)
         self._held_bytes = 0
 
@@ -162,8 +164,8 @@ class FlowTable:
                 return
             self._unsettled.move_to_end(connection)
             self._after_reading(connection)
-        if segment.flags & CLOSING_FLAGS and connection.close(direction, segment):
-            self._end(connection, segment.time_seconds)
+        if segment.flags & CLOSING_FLAGS and not connection.flow.is_over and connection.close(direction, segment):
+            self._lingering.setdefault(connection, segment.time_seconds)
 
     def tick(self, now_seconds: float) -> None:
         """Does what time demands: gives up holes, looks into settled flows again, forgets idle ones.
@@ -175,6 +177,10 @@ class FlowTable:
             if not connection.flow.is_over:
                 connection.give_up_holes(now_seconds - _PATIENCE_SECONDS)
                 self._after_reading(connection)
+        while (
+            self._lingering and (closed := next(iter(self._lingering.items())))[1] <= now_seconds - _LINGERING_SECONDS
+        ):
+            self._end(*closed)
         self._endings.forget(now_seconds)
         for interval, waiting in self._to_look_again.items():
             looks = _LOOKS_PER_TICK
@@ -340,9 +346,11 @@ class FlowTable:
         for direction, key in enumerate(connection.keys):
             self._by_key.pop(key, None)
             self.settled.remove(key)
-            if time_seconds is not None:
-                self._endings.add(key, connection.next_sequence(direction), time_seconds)
+            next_sequence = connection.next_sequence(direction)
+            if time_seconds is not None and next_sequence is not None:
+                self._endings.add(key, next_sequence, time_seconds)
         self._release(connection)
+        self._lingering.pop(connection, None)
         self._notify(Change.ENDED, connection.flow)
 
     def _forget_idle(self, now_seconds: float) -> None:

@@ -21,12 +21,12 @@ class SettledDirection:
         packets: how many were seen since it was settled.
         bytes: by how much its sequence numbers have advanced since; so what the kernel skipped is counted too, and what
             was sent twice is not.
-        next_sequence: the number behind the last payload byte seen.
+        next_sequence: the number behind the last payload byte seen; None before there was any.
         last_seconds: when the last packet passed.
     """
 
     key: bytes
-    next_sequence: int
+    next_sequence: int | None
     watches_commands: bool = False
     packets: int = 0
     bytes: int = 0
@@ -37,6 +37,8 @@ class SettledDirection:
         self.packets += 1
         self.last_seconds = time_seconds
         end = (sequence + payload_bytes) & _MASK
+        if self.next_sequence is None:
+            self.next_sequence = sequence & _MASK
         advance = (end - self.next_sequence) & _MASK
         if advance < _HALF:
             self.bytes += advance

@@ -38,7 +38,7 @@ _ANY_CAPABILITIES = Capability(0xFFFF_FFFF)
 _ENOUGH_BYTES = 256 * 1024
 _ENOUGH_CLIENT_BYTES = 1024 * 1024
 _MOST_BYTES = 40 * 1024 * 1024
-_EVENTS_IN_ROW = 2
+_PROVING_EVENTS = 2
 
 
 def unread_certificate(der: bytes) -> datetime | None:  # noqa: ARG001 - the signature of a `CertificateReader`
@@ -132,7 +132,7 @@ class FlowInspector:
         reader.feed(data)
         self._note_records(reader)
         packets = reader.inner or reader
-        if packets.events_in_row == 1 and packets.is_between_packets and packets.mode is Mode.PACKETS:
+        if packets.events == 1 and packets.is_between_packets and packets.mode is Mode.PACKETS:
             # One event that ends exactly where the bytes do.
             self._note_stream(packets)
         self._decide()
@@ -176,11 +176,11 @@ class FlowInspector:
     def _saw_server_packet(self, reader: DirectionReader, sequence_id: int, length: int, head: bytes) -> bool:
         seen = see_event(head, length)
         if seen is not None:
-            reader.events_in_row += 1
-            if reader.is_certain or seen.is_checked or reader.events_in_row >= _EVENTS_IN_ROW:
+            reader.events += 1
+            if reader.is_certain or seen.is_checked or reader.events >= _PROVING_EVENTS:
                 self._note_stream(reader)
             return True
-        reader.events_in_row = 0
+        reader.events = 0
         if reader.is_certain and reader.packets == 1:
             return self._saw_greeting(reader, length, head)
         schema = schema_of_column(head)

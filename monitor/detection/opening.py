@@ -12,11 +12,13 @@ from wire.errors import WireError
 from wire.framing import HEADER_BYTES
 from wire.greeting import PROTOCOL_VERSION, HandshakeV10
 from wire.login import SSL_REQUEST_BYTES, SSLRequest
-from wire.results import ERR_HEADER
+from wire.results import ERR_HEADER, ErrPacket
 
 _LONGEST_RECORD_BYTES = 16 * 1024 + 2048
 _LONGEST_GREETING_BYTES = 1024
 _LONGEST_LOGIN_BYTES = 128 * 1024
+# mysqld_error.h, of both servers.
+_SERVER_ERRORS = range(1000, 5000)
 _FILLER = bytes(19)  # behind capabilities, largest packet and character set
 # The PROXY protocol, versions 1 and 2 (haproxy.org, proxy-protocol.txt, sections 2.1 and 2.2).
 _PROXY_V1, _PROXY_V2 = b"PROXY ", b"\r\n\r\n\x00\r\nQUIT\n"
@@ -103,20 +105,30 @@ def _side_of_hello(data: bytes | bytearray, side: Side | None) -> Side | None:
 
 
 def _greeting(data: bytearray, side: Side | None) -> Begins:
-    if data[4] == ERR_HEADER:
-        # Before its greeting a source may refuse; on its own that is too little to know it by.
-        return _FOREIGN if side is None else Begins(Opening.GREETING, Side.SERVER)
     length = int.from_bytes(data[:3], "little")
     if length > _LONGEST_GREETING_BYTES:
         return _FOREIGN
     if len(data) < HEADER_BYTES + length:
         return _UNKNOWN
+    if data[4] == ERR_HEADER:
+        # On its own it is too little to know a server by.
+        is_refusal = side is not None and _is_refusal(data[HEADER_BYTES : HEADER_BYTES + length])
+        return Begins(Opening.GREETING, Side.SERVER) if is_refusal else _FOREIGN
     try:
         greeting = HandshakeV10.parse(data[HEADER_BYTES : HEADER_BYTES + length])
     except WireError:
         return _FOREIGN
     is_sound = greeting.capabilities & Capability.CLIENT_PROTOCOL_41 and greeting.server_version.isascii()
     return Begins(Opening.GREETING, Side.SERVER) if is_sound else _FOREIGN
+
+
+def _is_refusal(payload: bytearray) -> bool:
+    """Whether this is the ERR of a server that does not get as far as its greeting: without SQLSTATE."""
+    try:
+        error = ErrPacket.parse(payload)
+    except WireError:
+        return False
+    return error.code in _SERVER_ERRORS and error.message.decode(errors="replace").isprintable()
 
 
 def _login(data: bytearray) -> Begins:

@@ -69,14 +69,14 @@ class DirectionReader:
         compression: whether the session is compressed once logged in; None if that was not seen.
         is_logged_in: whether the source has accepted the login, so that compression begins.
         packets: how many have begun since the place that was found, or the beginning.
-        events_in_row: counted by the observer.
+        events: how many the observer has seen since it saw anything else.
         searched_bytes: how much was searched without a result.
         records: the TLS records, once there are any.
     """
 
     __slots__ = (
         "_buffer", "_continues", "_frames", "_is_fresh", "_is_inner", "_last_sequence_id", "_observer", "_skip",
-        "_unknown_packets", "compression", "events_in_row", "expects_tls", "inner", "is_certain", "is_logged_in",
+        "_unknown_packets", "compression", "events", "expects_tls", "inner", "is_certain", "is_logged_in",
         "mode", "packets", "records", "searched_bytes", "side",
     )  # fmt: skip
 
@@ -96,7 +96,7 @@ class DirectionReader:
         self.compression: bool | None = None
         self.is_logged_in = False
         self.packets = 0
-        self.events_in_row = 0
+        self.events = 0
         self.searched_bytes = 0
         self.records: RecordReader | None = None
         self.inner: DirectionReader | None = None  # reads what frames hold, or records that encrypt nothing
@@ -150,10 +150,11 @@ class DirectionReader:
                 self.inner.lose(count)
             return
         if self.mode is Mode.PACKETS and len(self._buffer) >= HEADER_BYTES and not self._continues:
-            # The hole is within a packet whose beginning is there.
+            # The hole is within a packet whose beginning is there, or begins there.
             rest = HEADER_BYTES + self._length_at_front() - len(self._buffer)
-            if rest >= count:
-                self._take_packet(bytes(self._buffer[HEADER_BYTES:]))
+            is_packet = self._take_packet(bytes(self._buffer[HEADER_BYTES:]))
+            if is_packet and rest >= count:
+                self._buffer.clear()
                 self._skip = rest - count
                 return
         if self.mode is Mode.RECORDS and self.records is not None and len(self._buffer) >= RECORD_HEADER_BYTES:
@@ -182,7 +183,7 @@ class DirectionReader:
             return
         self.mode = Mode.SEARCH
         self.is_certain = self.expects_tls = self._continues = False
-        self._skip = self.packets = self.events_in_row = self._unknown_packets = 0
+        self._skip = self.packets = self._unknown_packets = 0
         self.inner = None
 
     def _read_on(self) -> bool:
@@ -240,9 +241,10 @@ class DirectionReader:
             return True
         length = self._length_at_front()
         head_bytes = min(length, HEAD_LIMIT_BYTES)
-        if len(buffer) < HEADER_BYTES + head_bytes:
+        follows = self._follows(buffer[3])
+        if follows and len(buffer) < HEADER_BYTES + head_bytes:
             return False
-        if self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
+        if follows and self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
             self._drop(HEADER_BYTES + length)
         else:
             del buffer[0]
@@ -260,8 +262,6 @@ class DirectionReader:
         self.expects_tls = False
         if is_continuation:
             return True
-        if not self._follows(sequence_id):
-            return False
         self._last_sequence_id = sequence_id
         self.packets += 1
         is_known = self._observer.saw_packet(self, sequence_id, length, head)
@@ -277,7 +277,7 @@ class DirectionReader:
 
     def _follows(self, sequence_id: int) -> bool:
         """Whether a packet of the server's may carry this id: it counts on, or begins an answer."""
-        if not self.packets or self.side is Side.CLIENT or sequence_id <= 1:
+        if self._continues or not self.packets or self.side is Side.CLIENT or sequence_id <= 1:
             return True
         # While a session is set up, the client's packets count too.
         return (sequence_id - self._last_sequence_id) % 256 in {1, 2}

@@ -24,8 +24,8 @@ from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 WINDOW_BYTES = 8 * 1024
 _SHORTEST_ENCRYPTED_BYTES = 17
 
-# An event with a timestamp, from the timestamp's last byte on: the type, the size's last byte, the flags' last byte; and
-# before it the status byte, or the semi-synchronous header.
+# An event with a timestamp, from the timestamp's last byte on: the type, the size's last byte, the flags' last byte.
+# Before it stands the status byte, or the semi-synchronous header.
 _EVENT = re.compile(
     rb"[\x38-\x9e](?=[\x01-\x2a\xa0-\xab].{7}[\x00-\x40].{5}[\x00-\x03\x40\x80\xc0-\xc3])"
     rb"(?:(?<=\x00.{4})|(?<=\x00\xef[\x00\x01].{4}))",
@@ -62,8 +62,9 @@ _RECORDS = (b"\x17\x03\x03", b"\x17\x03\x02", b"\x17\x03\x01")
 _COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", ZSTD_MAGIC)
 # A candidate may begin in the last bytes of a run.
 _TAIL_BYTES = 32
-# So much of a frame's body says whether it is one.
-_FRAME_SAMPLE_BYTES = 48
+# A frame of up to so many bytes is looked at whole: other things hold compressed data too. Of a larger one a part.
+_FRAME_WHOLE_BYTES = WINDOW_BYTES - FRAME_HEADER_BYTES
+_FRAME_SAMPLE_BYTES = 4096
 _length_at = struct.Struct("<I").unpack_from
 
 
@@ -186,7 +187,7 @@ def _is_frame(data: bytes, start: int) -> bool:
     if not body_bytes or not content_bytes or body_bytes > content_bytes + 64:
         return False
     body = data[start + FRAME_HEADER_BYTES : start + FRAME_HEADER_BYTES + body_bytes]
-    if len(body) < min(body_bytes, _FRAME_SAMPLE_BYTES):
+    if len(body) < (body_bytes if body_bytes <= _FRAME_WHOLE_BYTES else _FRAME_SAMPLE_BYTES):
         raise _Incomplete
     return inflates_so_far(body, is_whole=len(body) == body_bytes, content_bytes=content_bytes)
 
