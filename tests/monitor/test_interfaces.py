@@ -20,7 +20,7 @@ from monitor.interfaces import CaptureError, InterfaceCapture
 from monitor.scapy.sockets import open_listening_socket
 from monitor.triage import LINKTYPE_ETHERNET, LINKTYPE_RAW, MOST_SETTLED_KEYS, Instruction, assemble_triage
 from tests.monitor.crafted import SYN, ethernet, ipv4, ipv6, key, tcp
-from tests.monitor.namespaces import add_pair, in_namespace, ip
+from tests.monitor.namespaces import add_pair, in_namespace, ip, wait_for_link
 
 PORTS = frozenset({3306})
 SEGMENT = ethernet(ipv4(6, tcp(3306, 50000, b"payload")))
@@ -312,6 +312,7 @@ def test_an_interface_goes_down_and_up() -> None:
     capture.poll(6.0)
     assert down_since(capture) == 5.0
     ip("link", "set", "far", "up")
+    wait_for_link("far")
     Sender()(SEGMENT)
     assert frames(capture) == [SEGMENT]
     assert polled(capture, 7.0)
@@ -373,6 +374,7 @@ def test_an_interface_comes_back_with_another_link_type() -> None:
     tunnel = os.open("/dev/net/tun", os.O_RDWR)
     fcntl.ioctl(tunnel, TUNSETIFF, struct.pack("=16sH22x", b"far", IFF_TUN | IFF_NO_PI))
     ip("link", "set", "far", "addrgenmode", "none", "up")
+    wait_for_link("far")
     assert polled(capture, 1.0)
     drained(capture)
     # What the socket still says of the one before does not count.
