@@ -4,7 +4,6 @@ A packet of a settled flow is counted by a look-up on raw bytes. Of the rest, th
 is left goes through scapy's dissector.
 """
 
-import math
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
@@ -197,7 +196,7 @@ class Intake:
         next_progress = self.packets + _PACKETS_BETWEEN_PROGRESS
         while True:
             if skimmer is not None:
-                self.packets += skimmer.skim(math.ceil(next_tick_seconds))
+                self.packets += skimmer.skim()
             packet = next(packets, None)
             if packet is None:
                 return

@@ -1,8 +1,8 @@
 """Passing over settled packets in bulk, for capture files.
 
-Most packets of a capture belong to flows that are settled. Here one costs less than half a microsecond: what is needed of
-its record is unpacked in one go from the piece of the file that is in memory, a look-up says whether its direction is
-settled, and its place is noted. Time and sequence numbers are looked at once for each run of packets, at its end.
+Most packets of a capture belong to flows that are settled. Here one costs less than half a microsecond: what is needed
+of its record is unpacked in one go from the piece of the file that is in memory, a look-up says whether its direction
+is settled, and its place is noted. Times and sequence numbers are looked at once for each run of packets, at its end.
 """
 
 import struct
@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from monitor.headers import TCP, Frame, find_ip
 from monitor.pcap import Pcap
 from monitor.segments import CONTROL_FLAGS
-from monitor.settled import SettledDirections
+from monitor.settled import SettledDirection, SettledDirections
 
 _HALF = 1 << 31
 _MASK = (1 << 32) - 1
+# More fragments, and where this one belongs, as the field reads in each byte order.
+_FRAGMENT_MASK = {"<": 0xFF3F, ">": 0x3FFF}
 # Segments overtake one another by a few places.
 _PLACES = 8
 
@@ -38,93 +40,82 @@ class Skimmer:
     """Passes over the packets of one shape in one file."""
 
     def __init__(self, settled: SettledDirections, pcap: Pcap, shape: Shape) -> None:
-        order, start = pcap.byte_order, shape.ip_start
-        record = f"{order}I4xI{pcap.record_bytes - 12}x{start}x"
+        order, before = pcap.byte_order, pcap.record_bytes + shape.ip_start
+        # The lowest byte of the second, and the length of what was captured.
+        record = f"<B7xI{before - 12}x" if order == "<" else f">3xB4xI{before - 12}x"
         if shape.version == 4:
-            self._packet = struct.Struct(f"{record}B5xHxB2x12s8xBB")
-            self._first = 0x45
-            self._fragment_mask = 0x3FFF if order == ">" else 0xFF3F
-            self._header_bytes = start + 20
-            self._length = struct.Struct(f">{pcap.record_bytes + start + 2}xH")
-            self._fixed_bytes = 20
+            # Fragmentation, protocol, key, flags. There are no options where the key of a settled direction is in its
+            # place.
+            self._packet = struct.Struct(f"{record}6xHxB2x12s9xB")
+            self._fragment_mask = _FRAGMENT_MASK[order]
+            ip_bytes, length_at, self._not_in_length = 20, 2, 20
         else:
-            self._packet = struct.Struct(f"{record}B3xHBx36s8xBB")
-            self._first = 0x60
-            self._fragment_mask = 0  # a fragment has another header before that of TCP
-            self._header_bytes = start + 40
-            self._length = struct.Struct(f">{pcap.record_bytes + start + 4}xH")
-            self._fixed_bytes = 0
-        self._sequence = struct.Struct(f">{pcap.record_bytes + self._header_bytes + 4}xI4xB")
+            # A fragment has another header before that of TCP.
+            self._packet = struct.Struct(f"{record}4xHBx36s9xB")
+            self._fragment_mask = 0
+            ip_bytes, length_at, self._not_in_length = 40, 4, 0
+        self._header_bytes = shape.ip_start + ip_bytes
+        self._length = struct.Struct(f">{before + length_at}xH")
+        self._sequence = struct.Struct(f">{before + ip_bytes + 4}xI4xB")
         self._record = struct.Struct(f"{order}IIII")
         self._settled = settled
         self._pcap = pcap
 
-    def skim(self, until_second: int) -> int:
-        """Passes over packets up to the first that wants a closer look, or is not wholly in memory.
-
-        Args:
-            until_second: the first packet from this second on is left as well.
+    def skim(self) -> int:
+        """Passes over packets up to the first that wants a closer look, belongs to another second, or is not all there.
 
         Returns:
             How many there were.
         """
-        pieces = self._pcap.pieces
-        data, position, end = pieces.data, pieces.position, len(pieces.data)
-        unpack, record_bytes = self._packet.unpack_from, self._pcap.record_bytes
-        first_wanted, fragment_mask, header_bytes = self._first, self._fragment_mask, self._header_bytes
-        last_position = end - self._packet.size
+        pieces, record_bytes = self._pcap.pieces, self._pcap.record_bytes
+        data, position = pieces.data, pieces.position
+        unpack, fragment_mask = self._packet.unpack_from, self._fragment_mask
+        last_position = len(data) - self._packet.size
+        if position > last_position:
+            return 0
         places: dict[bytes, list[int]] = {}
         # The methods of those lists, which saves looking each up for every packet.
         notes: dict[bytes, Callable[[int], None]] = {}
-        watched = set()
-        count = 0
+        this_second = unpack(data, position)[0]
+        key = b""
         while position <= last_position:
-            seconds, captured, first, fragment, protocol, key, offset, flags = unpack(data, position)
-            behind = position + record_bytes + captured
-            if (
-                protocol != TCP
-                or first != first_wanted
-                or fragment & fragment_mask
-                or flags & CONTROL_FLAGS
-                or behind > end
-                or seconds >= until_second
-            ):
+            second, captured, fragment, protocol, key, flags = unpack(data, position)
+            if protocol != TCP or flags & CONTROL_FLAGS or fragment & fragment_mask or second != this_second:
                 break
-            note = notes.get(key)
-            if note is None:
+            try:
+                notes[key](position)
+            except KeyError:
                 direction = self._settled.get(key)
                 if direction is None:
                     break
-                if direction.watches_commands:
-                    watched.add(key)
-                places[key] = []
-                note = notes[key] = places[key].append
-            # What has a payload may be a command, and is looked at one by one.
-            if watched and key in watched and captured != header_bytes + (offset >> 2 & 0x3C):
-                break
-            note(position)
-            position = behind
-            count += 1
+                if not direction.watches_commands:
+                    notes[key] = places.setdefault(key, []).append
+                elif captured != self._header_bytes + (self._sequence.unpack_from(data, position)[1] >> 2 & 0x3C):
+                    # What has a payload may be a command.
+                    break
+                places.setdefault(key, []).append(position)
+            position += record_bytes + captured
+        if position > len(data):
+            position = places[key].pop()
         pieces.position = position
         for key, positions in places.items():
-            self._count(key, data, positions)
-        return count
+            if positions:
+                self._count(self._settled[key], data, positions)
+        return sum(map(len, places.values()))
 
-    def _count(self, key: bytes, data: bytes, positions: list[int]) -> None:
-        if not positions:
-            return
-        direction = self._settled[key]
+    def _count(self, direction: SettledDirection, data: bytes, positions: list[int]) -> None:
         direction.packets += len(positions)
         seconds, fraction, _, _ = self._record.unpack_from(data, positions[-1])
         direction.last_seconds = seconds + fraction / self._pcap.second
         farthest = 0
         for position in positions[-_PLACES:]:
             (length,) = self._length.unpack_from(data, position)
-            sequence, offset = self._sequence.unpack_from(data, position)
             if length == 0:
-                length = self._record.unpack_from(data, position)[3] - self._header_bytes + self._fixed_bytes
-            advance = sequence + length - self._fixed_bytes - (offset >> 2 & 0x3C) - direction.next_sequence & _MASK
+                length = self._record.unpack_from(data, position)[3] - self._header_bytes + self._not_in_length
+            sequence, offset = self._sequence.unpack_from(data, position)
+            payload_bytes = length - self._not_in_length - (offset >> 2 & 0x3C)
+            advance = (sequence + payload_bytes - direction.next_sequence) & _MASK
             if farthest < advance < _HALF:
                 farthest = advance
         direction.bytes += farthest
-        direction.next_sequence = direction.next_sequence + farthest & _MASK
+        direction.next_sequence = (direction.next_sequence + farthest) & _MASK
