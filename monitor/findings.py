@@ -32,7 +32,7 @@ class Findings:
     """Takes what the flow table notifies of.
 
     Attributes:
-        interface: whose packets are being looked at; empty between two packets.
+        interface: whose packets are being looked at; empty where that is not known.
     """
 
     def __init__(self, masking: Masking, metrics: Metrics) -> None:
@@ -59,12 +59,10 @@ class Findings:
             self._metrics.pairs.end(flow.number, now_seconds)
         else:
             self._known[flow.number] = _Known(flow.verdict, interface)
-            self._count(flow, former, now_seconds)
+            self._count(flow, now_seconds)
         self._log(change, flow, former, interface, now_seconds)
 
-    def _count(self, flow: Flow, former: Verdict, now_seconds: float) -> None:
-        if flow.verdict is former:
-            return
+    def _count(self, flow: Flow, now_seconds: float) -> None:
         if flow.verdict is Verdict.PLAINTEXT_REPLICATION:
             source, replica = (self._masking.address(host_of(end)) for end in (flow.server, flow.client))
             self._metrics.pairs.begin(flow.number, source, replica)

@@ -140,6 +140,9 @@ class Monitor:
         self._findings = Findings(settings.masking, self._metrics)
         self._table = FlowTable(ports=settings.ports, notify=self._findings.take, not_after_of=certificate_not_after)
         self._intake = Intake(self._table, ports=settings.ports, on_error=log_packet_defect)
+        # What is found while time passes, and not while packets are taken, can be of any of them.
+        self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
+        self._findings.interface = self._likely_interface
         self._gate = FloodGate()
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
@@ -229,7 +232,7 @@ class Monitor:
         try:
             return capture.drain(self._intake.take, _PACKETS_A_TURN)
         finally:
-            self._findings.interface = ""
+            self._findings.interface = self._likely_interface
 
     async def _tick_on(self) -> None:
         ticks = 0
