@@ -1,7 +1,7 @@
 """From frames to the flow table, by the shortest way each frame allows.
 
-A packet of a settled flow is counted by a look-up on raw bytes. Of the rest, the common ones are parsed by hand, and what
-is left goes through scapy's dissector.
+A packet of a settled flow is counted by a look-up on raw bytes. Of the rest, the common ones are parsed by hand, and
+what is left goes through scapy's dissector.
 """
 
 import struct
@@ -43,9 +43,11 @@ class Table(Protocol):
 
     settled: SettledDirections
 
-    def take(self, segment: Segment) -> None: ...
+    def take(self, segment: Segment) -> None:
+        """Takes a segment that is not passed over."""
 
-    def tick(self, now_seconds: float) -> None: ...
+    def tick(self, now_seconds: float) -> None:
+        """Does what time demands."""
 
 
 def _no_error(_error: Exception) -> None:
@@ -134,7 +136,9 @@ class Intake:
                 self._on_error(error)
         return False
 
-    def _pass_over(self, frame: Frame, start: int, time_seconds: float, wire_bytes: int) -> bool:
+    def _pass_over(  # noqa: PLR0911 - calls would take longer than the look-up
+        self, frame: Frame, start: int, time_seconds: float, wire_bytes: int
+    ) -> bool:
         """Counts a packet of a settled direction; False for one that wants a closer look."""
         captured = len(frame) - start
         if captured < _IPV4_LEAST_BYTES:

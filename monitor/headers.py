@@ -139,12 +139,12 @@ def parse_ip(
         found.time_seconds = time_seconds
         return found
     if is_fragment:
-        return Answer.COMPLEX if protocol in _FRAGMENTED_PROTOCOLS else Answer.OTHER
-    if protocol in _CARRIER_PROTOCOLS:
-        return Answer.COMPLEX
-    if protocol == _UDP and len(frame) >= transport + 8 and not _CARRIER_PORTS.isdisjoint(_ports(frame, transport)):
-        return Answer.COMPLEX
-    return Answer.OTHER
+        can_carry = protocol in _FRAGMENTED_PROTOCOLS
+    elif protocol == _UDP:
+        can_carry = len(frame) >= transport + 8 and not _CARRIER_PORTS.isdisjoint(_ports(frame, transport))
+    else:
+        can_carry = protocol in _CARRIER_PROTOCOLS
+    return Answer.COMPLEX if can_carry else Answer.OTHER
 
 
 # Protocol, where its header begins, where the packet ends, both addresses, whether it is a fragment.

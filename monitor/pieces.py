@@ -1,12 +1,19 @@
 """A file in large pieces, and how far it was read."""
 
-from typing import BinaryIO
+from typing import Protocol
 
 # Fits a core's cache, and is large beside the part of a packet that is carried over.
 PIECE_BYTES = 1 << 18
 
 # Link type, seconds since the epoch, what was captured of the frame, how long it was.
 Packet = tuple[int, float, bytes, int]
+
+
+class Readable(Protocol):
+    """A file, or what stands in for one."""
+
+    def read(self, count: int, /) -> bytes:
+        """Up to so many bytes; none at the end."""
 
 
 class Damage(Exception):  # noqa: N818 - it happens to a file, and is no defect of the program
@@ -22,7 +29,7 @@ class Pieces:
         is_truncated: whether the file has ended in the middle of something.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Readable) -> None:
         self.data = b""
         self.position = 0
         self.is_truncated = False

@@ -7,20 +7,20 @@ https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/ and draft-ietf-opsawg-p
 A file is read in large pieces, of which there are two in memory at most.
 """
 
-import gzip
 import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Protocol, Self, cast
+from typing import BinaryIO, Protocol, Self
 
 from monitor.pcap import PCAP_MAGICS, Pcap
 from monitor.pcapng import SECTION_HEADER, Pcapng
-from monitor.pieces import Damage, Packet, Pieces
+from monitor.pieces import Damage, Packet, Pieces, Readable
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAGIC_BYTES = 4
+_COMPRESSED_BYTES = 1 << 16
 
 
 class RecordingError(Exception):
@@ -28,14 +28,15 @@ class RecordingError(Exception):
 
 
 class _Format(Protocol):
-    def __iter__(self) -> Iterator[Packet]: ...
+    def __iter__(self) -> Iterator[Packet]:
+        """The packets."""
 
 
 class Recording:
     """A capture file, open: iterate over it once.
 
-    A context manager. Gives for each packet its link type by libpcap's numbers, the seconds since the epoch, the frame as
-    far as it was captured, and how long it was.
+    A context manager. Gives for each packet its link type by libpcap's numbers, the seconds since the epoch, the frame
+    as far as it was captured, and how long it was.
 
     Attributes:
         name: of the file, for people.
@@ -88,14 +89,10 @@ class Recording:
         try:
             yield from self._format
         except (Damage, OSError, EOFError, zlib.error) as error:
-            raise self.damage(error) from None
-
-    def damage(self, error: Exception) -> RecordingError:
-        """The error to raise for one that was met while reading."""
-        return RecordingError(
-            f"{self.name}: damaged at byte {self._pieces.offset}: {_reason(error)}; what comes before was read, "
-            "what comes behind was not: capture again, or repair the file"
-        )
+            raise RecordingError(
+                f"{self.name}: damaged at byte {self._pieces.offset}: {_reason(error)}; what comes before was read, "
+                "what comes behind was not: capture again, or repair the file"
+            ) from None
 
     def _recognised(self) -> _Format:
         magic = self._pieces.peek(_MAGIC_BYTES)
@@ -112,17 +109,46 @@ class Recording:
         )
 
 
-def _uncompressed(file: BinaryIO) -> BinaryIO:
+class _Gunzip:
+    """Reads what is compressed. Of a damaged file it gives all that comes before, which Python's own does not."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._inflate = self._member()
+
+    @staticmethod
+    def _member() -> "zlib._Decompress":
+        return zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    def read(self, count: int) -> bytes:
+        """Up to so many bytes; none at the end.
+
+        Raises:
+            EOFError: the file ends in the middle.
+            zlib.error: it is damaged.
+        """
+        while True:
+            if self._inflate.eof:
+                compressed = self._inflate.unused_data or self._file.read(_COMPRESSED_BYTES)
+                # Zeros may follow, as tapes have them.
+                if not compressed.strip(b"\0"):
+                    return b""
+                self._inflate = self._member()
+            else:
+                compressed = self._inflate.unconsumed_tail or self._file.read(_COMPRESSED_BYTES)
+                if not compressed:
+                    raise EOFError("the compressed data end too early")
+            data = self._inflate.decompress(compressed, count)
+            if data:
+                return data
+
+
+def _uncompressed(file: BinaryIO) -> Readable:
     # Both kinds of file are buffered, and can look ahead.
-    if file.peek(2)[:2] == _GZIP_MAGIC:  # type: ignore[attr-defined]
-        return cast("BinaryIO", gzip.GzipFile(fileobj=file, mode="rb"))
-    return file
+    return _Gunzip(file) if file.peek(2)[:2] == _GZIP_MAGIC else file  # type: ignore[attr-defined]
 
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return str(error).rstrip(".")
-
-
-READ_ERRORS = (Damage, OSError, EOFError, zlib.error)

@@ -48,12 +48,13 @@ class Skimmer:
             # place.
             self._packet = struct.Struct(f"{record}6xHxB2x12s9xB")
             self._fragment_mask = _FRAGMENT_MASK[order]
-            ip_bytes, length_at, self._not_in_length = 20, 2, 20
+            ip_bytes, length_at, not_in_length = 20, 2, 20
         else:
             # A fragment has another header before that of TCP.
             self._packet = struct.Struct(f"{record}4xHBx36s9xB")
             self._fragment_mask = 0
-            ip_bytes, length_at, self._not_in_length = 40, 4, 0
+            ip_bytes, length_at, not_in_length = 40, 4, 0
+        self._not_in_length = not_in_length
         self._header_bytes = shape.ip_start + ip_bytes
         self._length = struct.Struct(f">{before + length_at}xH")
         self._sequence = struct.Struct(f">{before + ip_bytes + 4}xI4xB")
@@ -107,6 +108,9 @@ class Skimmer:
         direction.packets += len(positions)
         seconds, fraction, _, _ = self._record.unpack_from(data, positions[-1])
         direction.last_seconds = seconds + fraction / self._pcap.second
+        if direction.next_sequence is None:
+            direction.next_sequence = self._sequence.unpack_from(data, positions[0])[0]
+        next_sequence: int = direction.next_sequence
         farthest = 0
         for position in positions[-_PLACES:]:
             (length,) = self._length.unpack_from(data, position)
@@ -114,8 +118,8 @@ class Skimmer:
                 length = self._record.unpack_from(data, position)[3] - self._header_bytes + self._not_in_length
             sequence, offset = self._sequence.unpack_from(data, position)
             payload_bytes = length - self._not_in_length - (offset >> 2 & 0x3C)
-            advance = (sequence + payload_bytes - direction.next_sequence) & _MASK
+            advance = (sequence + payload_bytes - next_sequence) & _MASK
             if farthest < advance < _HALF:
                 farthest = advance
         direction.bytes += farthest
-        direction.next_sequence = (direction.next_sequence + farthest) & _MASK
+        direction.next_sequence = (next_sequence + farthest) & _MASK

@@ -67,17 +67,17 @@ def test_an_unknown_link_type_is_nothing() -> None:
 
 def fragments_v4() -> list[bytes]:
     packet = IP(src="10.0.0.1", dst="10.0.0.2", id=7) / TCP_HEADER / LONG
-    return [bytes(ETHERNET / piece) for piece in fragment(packet, fragsize=504)]
+    return [bytes(ETHERNET / piece) for piece in fragment(packet, fragsize=504)]  # type: ignore[no-untyped-call]
 
 
 def fragments_v6() -> list[bytes]:
     packet = IPv6(src="fd00::1", dst="fd00::2") / IPv6ExtHdrFragment(id=9) / TCP_HEADER / LONG
-    return [bytes(ETHERNET / piece) for piece in fragment6(packet, 600)]
+    return [bytes(ETHERNET / piece) for piece in fragment6(packet, 600)]  # type: ignore[no-untyped-call]
 
 
 def in_a_tunnel() -> list[bytes]:
     packet = IP(src="192.0.2.1", dst="192.0.2.2", id=8) / GRE() / IP(src="10.0.0.1", dst="10.0.0.2") / TCP_HEADER / LONG
-    return [bytes(ETHERNET / piece) for piece in fragment(packet, fragsize=1000)]
+    return [bytes(ETHERNET / piece) for piece in fragment(packet, fragsize=1000)]  # type: ignore[no-untyped-call]
 
 
 def dissected(frames: list[bytes], dissector: Dissector | None = None) -> list[Segment]:
@@ -116,7 +116,7 @@ class TestFragments:
 
 def test_fragments_of_two_datagrams_are_kept_apart() -> None:
     other = IP(src="10.0.0.1", dst="10.0.0.2", id=8) / TCP_HEADER / LONG[::-1]
-    others = [bytes(ETHERNET / piece) for piece in fragment(other, fragsize=504)]
+    others = [bytes(ETHERNET / piece) for piece in fragment(other, fragsize=504)]  # type: ignore[no-untyped-call]
     mixed = [frame for pair in zip(fragments_v4(), others, strict=True) for frame in pair]
     assert [one.payload for one in dissected(mixed)] == [LONG, LONG[::-1]]
 

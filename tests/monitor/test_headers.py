@@ -1,17 +1,15 @@
-import struct
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Dot1Q, Ether
-from scapy.packet import Raw
+from scapy.packet import Packet, Raw
 
 from monitor.headers import Answer, parse
 from monitor.scapy import Dissector
 from monitor.segments import Segment
-from tests.monitor.frames import COMPLEX, ETHERNET, OUTER, PAYLOAD, SIMPLE, TIME_SECONDS, V4, V4_KEY, V6, segment
+from tests.monitor.frames import COMPLEX, ETHERNET, OUTER, PAYLOAD, SIMPLE, TIME_SECONDS, V4, V6, segment
 
 PORTS = frozenset({3306})
 
@@ -70,12 +68,11 @@ def test_a_frame_cut_off_in_its_headers_is_malformed(name: str) -> None:
         assert parse(frame[:kept], link_type, TIME_SECONDS, len(frame), None) == segment(key, b"", len(PAYLOAD))
 
 
-@pytest.mark.parametrize("packet", [V4, V6], ids=["IPv4", "IPv6"])
-def test_a_length_of_zero_means_that_the_card_cuts_it_up(packet: Raw) -> None:
+@pytest.mark.parametrize(("packet", "position"), [(V4, 16), (V6, 18)], ids=["IPv4", "IPv6"])
+def test_a_length_of_zero_means_that_the_card_cuts_it_up(packet: Packet, position: int) -> None:
     frame = bytearray(bytes(ETHERNET / packet / Raw(b"x" * 65000)))
-    position = 14 + (2 if packet is V4 else 4)
     frame[position : position + 2] = bytes(2)
-    found = parse(frame, 1, TIME_SECONDS, len(frame), None)  # type: ignore[arg-type]
+    found = parse(bytes(frame), 1, TIME_SECONDS, len(frame), None)
     assert isinstance(found, Segment)
     assert found.payload == PAYLOAD + b"x" * 65000
     assert found.payload_bytes == len(PAYLOAD) + 65000
@@ -107,11 +104,10 @@ def test_lengths_that_contradict_each_other_are_malformed(position: int, value: 
         ETHERNET / ARP(),
         OUTER / ICMP(type=3, code=1) / V4,
         OUTER / UDP(sport=53, dport=3306) / Raw(b"x" * 40),
-        OUTER.copy() / IP(proto=132) / Raw(b"x" * 40),
-    ][:3],
+    ],
     ids=["ARP", "ICMP that quotes TCP", "UDP"],
 )
-def test_what_cannot_carry_tcp_is_passed_by(packet: Raw) -> None:
+def test_what_cannot_carry_tcp_is_passed_by(packet: Packet) -> None:
     assert parsed(bytes(packet)) is Answer.OTHER
 
 
@@ -132,6 +128,7 @@ tcp_options = st.lists(
 
 @st.composite
 def frames(draw: st.DrawFn) -> bytes:
+    network: Packet
     if draw(st.booleans()):
         network = IP(
             src=draw(addresses4),
@@ -149,7 +146,7 @@ def frames(draw: st.DrawFn) -> bytes:
         flags=draw(st.integers(0, 255)),
         options=draw(tcp_options),
     )
-    packet = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
+    packet: Packet = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
     for number in range(draw(st.integers(0, 2))):
         packet /= Dot1Q(vlan=number + 1)
     return bytes(packet / network / transport / Raw(draw(st.binary(max_size=60)))) + draw(st.binary(max_size=8))
@@ -179,9 +176,3 @@ def test_no_damage_raises(changes: list[tuple[int, int]], kept: int) -> None:
     for position, value in changes:
         frame[position % len(frame)] = value
     parsed(bytes(frame[:kept]))
-
-
-def test_the_key_is_a_slice_of_the_frame() -> None:
-    frame = bytes(ETHERNET / V4)
-    assert frame[26:38] == V4_KEY
-    assert struct.unpack(">HH", V4_KEY[-4:]) == (3306, 40123)
