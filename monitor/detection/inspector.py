@@ -144,6 +144,9 @@ class FlowInspector:
 
     def end(self) -> None:
         """The connection is over."""
+        for direction, reader in enumerate(self.readers):
+            reader.finish()
+            self.feed(direction, b"")
         # A session that was watched from login to COM_QUIT and asked nothing of a replica's was none.
         if self._has_login and self._has_quit and not (self._has_hole or self._is_setup or self._is_replication):
             self._is_client = True
@@ -237,7 +240,7 @@ class FlowInspector:
             return reader.is_certain
         judgement = judge_command(head, length)
         if judgement.proof is Proof.NONE or not (reader.is_certain or judgement.is_strict):
-            return reader.is_certain or judgement.proof is not Proof.NONE
+            return judgement.proof is not Proof.NONE
         self._take_side(reader, Side.CLIENT)
         self._is_mysql = True
         self._has_quit |= judgement.command == Command.COM_QUIT

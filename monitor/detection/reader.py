@@ -25,6 +25,8 @@ SEARCH_BUDGET_BYTES = 18 * 1024 * 1024
 HEAD_LIMIT_BYTES = CHECKSUM_LIMIT_BYTES
 # After so many packets of which none says anything, a place found by searching was no place.
 _MOST_UNKNOWN_PACKETS = 64
+# So much is searched again with every byte that comes.
+_LITTLE_BYTES = 1024
 
 
 class Mode(Enum):
@@ -75,9 +77,9 @@ class DirectionReader:
     """
 
     __slots__ = (
-        "_buffer", "_continues", "_frames", "_is_fresh", "_is_inner", "_last_sequence_id", "_observer", "_skip",
-        "_unknown_packets", "compression", "events", "expects_tls", "inner", "is_certain", "is_logged_in",
-        "mode", "packets", "records", "searched_bytes", "side",
+        "_buffer", "_continues", "_frames", "_is_anchored", "_is_fresh", "_is_inner", "_is_no_packet", "_observer",
+        "_last_sequence_id", "_search_at_bytes", "_skip", "_unknown_packets", "compression", "events", "expects_tls",
+        "inner", "is_certain", "is_logged_in", "mode", "packets", "records", "searched_bytes", "side",
     )  # fmt: skip
 
     def __init__(self, observer: Observer, *, side: Side | None, is_start: bool, is_inner: bool = False) -> None:
@@ -109,6 +111,9 @@ class DirectionReader:
         self._frames: FrameReader | None = None
         self._is_inner = is_inner
         self._is_fresh = not is_inner  # whether nothing of this run of bytes has been searched
+        self._is_anchored = False  # whether the buffer begins where the run does
+        self._is_no_packet = False  # whether it is known not to begin with a packet
+        self._search_at_bytes = 0
 
     @property
     def is_between_packets(self) -> bool:
@@ -138,6 +143,14 @@ class DirectionReader:
         self._buffer += data
         while self._buffer and self._read_on():
             pass
+
+    def finish(self) -> None:
+        """Nothing more will come: what was put off is searched now."""
+        self._search_at_bytes = 0
+        if self._buffer:
+            self.feed(b"")
+        if self.inner is not None:
+            self.inner.finish()
 
     def lose(self, count: int) -> None:
         """Takes notice of a hole of so many bytes; of none if what follows is of another place."""
@@ -183,7 +196,8 @@ class DirectionReader:
             return
         self.mode = Mode.SEARCH
         self.is_certain = self.expects_tls = self._continues = False
-        self._skip = self.packets = self._unknown_packets = 0
+        self._skip = self.packets = self._unknown_packets = self._search_at_bytes = 0
+        self._is_anchored = self._is_no_packet = False
         self.inner = None
 
     def _read_on(self) -> bool:
@@ -244,11 +258,13 @@ class DirectionReader:
         follows = self._follows(buffer[3])
         if follows and len(buffer) < HEADER_BYTES + head_bytes:
             return False
-        if follows and self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
+        if not follows:
+            self._search_on()
+        elif self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
             self._drop(HEADER_BYTES + length)
         else:
-            del buffer[0]
             self._search_on()
+            self._is_no_packet = True
         return True
 
     def _length_at_front(self) -> int:
@@ -362,17 +378,29 @@ class DirectionReader:
                 self.side = opening.side
                 self.is_certain = True
                 return self._read_opening()
-            is_first = True
-        else:
-            is_first = False
-        found, keep_from = search(bytes(self._buffer), in_frames=self._is_inner)
+            self._is_anchored = True
+        if len(self._buffer) < self._search_at_bytes:
+            return False
+        found, keep_from = search(
+            bytes(self._buffer),
+            in_frames=self._is_inner,
+            is_anchored=self._is_anchored,
+            packets_from=int(self._is_no_packet),
+        )
         if found is None:
             self.searched_bytes += keep_from
+            self._is_anchored &= not keep_from
+            self._is_no_packet &= not keep_from
             del self._buffer[:keep_from]
+            kept_bytes = len(self._buffer)
+            # Much is kept for a candidate that is long; not every byte is a reason to look at it again.
+            self._search_at_bytes = kept_bytes + (kept_bytes // 16 if kept_bytes > _LITTLE_BYTES else 0)
             return False
+        self._search_at_bytes = 0
+        self._is_no_packet = False
         del self._buffer[: found.offset]
         if found.layer is Layer.RECORDS:
-            self._begin_records(is_anchored=is_first and not found.offset)
+            self._begin_records(is_anchored=self._is_anchored and not found.offset)
         elif found.layer is Layer.FRAMES:
             self._begin_frames()
         else:

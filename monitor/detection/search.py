@@ -20,8 +20,9 @@ from wire.commands import Command
 from wire.compression import FRAME_HEADER_BYTES
 from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 
-# How far back the search looks again when more has come: longer commands are not found by it.
-WINDOW_BYTES = 8 * 1024
+# How far back the search looks again when more has come: a record and the header behind it, or a command.
+WINDOW_BYTES = 20 * 1024
+_LONGEST_COMMAND_BYTES = 8 * 1024
 _SHORTEST_ENCRYPTED_BYTES = 17
 
 # An event with a timestamp, from the timestamp's last byte on: the type, the size's last byte, the flags' last byte.
@@ -63,7 +64,7 @@ _COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", ZSTD_MAGIC)
 # A candidate may begin in the last bytes of a run.
 _TAIL_BYTES = 32
 # A frame of up to so many bytes is looked at whole: other things hold compressed data too. Of a larger one a part.
-_FRAME_WHOLE_BYTES = WINDOW_BYTES - FRAME_HEADER_BYTES
+_FRAME_WHOLE_BYTES = 8 * 1024
 _FRAME_SAMPLE_BYTES = 4096
 _length_at = struct.Struct("<I").unpack_from
 
@@ -94,26 +95,31 @@ class _Incomplete(Exception):  # noqa: N818
     """Too little is there to judge a candidate."""
 
 
-def search(data: bytes, *, in_frames: bool) -> Search:
+def search(data: bytes, *, in_frames: bool, is_anchored: bool, packets_from: int = 0) -> Search:
     """Find the first place in a run of bytes from which it can be read.
 
     Args:
         data: bytes without a hole.
         in_frames: whether they came out of compressed frames: then they hold neither frames nor records.
+        is_anchored: whether they are all of their run that was seen.
+        packets_from: where the first packet may begin.
     """
     keep_from = len(data)
     best: Found | None = None
     for layer, places, judge in _KINDS:
         if in_frames and layer is not Layer.PACKETS:
             continue
+        first = packets_from if layer is Layer.PACKETS else 0
         for start in places(data):
-            if start < 0 or (best is not None and start >= best.offset):
+            if start < first or (best is not None and start >= best.offset):
                 continue
             try:
                 if judge(data, start):
                     best = Found(layer, start)
             except _Incomplete:
                 keep_from = min(keep_from, start)
+    if best is None and is_anchored and not in_frames and _is_one_record(data):
+        best = Found(Layer.RECORDS, 0)
     if best is not None:
         return Search(best, best.offset)
     return Search(None, max(0, min(keep_from, len(data) - _TAIL_BYTES), len(data) - WINDOW_BYTES))
@@ -167,7 +173,7 @@ def _is_command(data: bytes, start: int) -> bool:
     body, length = start + HEADER_BYTES, _length(data, start)
     payload = data[body : body + length]
     if len(payload) < length:
-        if length <= WINDOW_BYTES // 2:
+        if length <= _LONGEST_COMMAND_BYTES:
             raise _Incomplete
         return False
     return judge_command(payload, length).is_strict
@@ -200,7 +206,16 @@ def _is_record(data: bytes, start: int) -> bool:
     if not is_record_header(header) or length < _SHORTEST_ENCRYPTED_BYTES:
         return False
     following = data[start + RECORD_HEADER_BYTES + length :][:RECORD_HEADER_BYTES]
-    return len(following) < RECORD_HEADER_BYTES or is_record_header(following)
+    if len(following) < RECORD_HEADER_BYTES:
+        raise _Incomplete
+    return is_record_header(following)
+
+
+def _is_one_record(data: bytes) -> bool:
+    """Whether these are an encrypted record, no more and no less."""
+    if not data.startswith(_RECORDS) or len(data) < RECORD_HEADER_BYTES + _SHORTEST_ENCRYPTED_BYTES:
+        return False
+    return len(data) == RECORD_HEADER_BYTES + (data[3] << 8 | data[4])
 
 
 _KINDS: tuple[tuple[Layer, Callable[[bytes], Iterator[int]], Callable[[bytes, int], bool]], ...] = (
