@@ -77,9 +77,29 @@ class DirectionReader:
     """
 
     __slots__ = (
-        "_buffer", "_continues", "_frames", "_is_anchored", "_is_fresh", "_is_inner", "_is_no_packet", "_observer",
-        "_last_sequence_id", "_search_at_bytes", "_skip", "_unknown_packets", "compression", "events", "expects_tls",
-        "inner", "is_certain", "is_logged_in", "mode", "packets", "records", "searched_bytes", "side",
+        "_buffer",
+        "_continues",
+        "_frames",
+        "_is_anchored",
+        "_is_fresh",
+        "_is_inner",
+        "_is_no_packet",
+        "_last_sequence_id",
+        "_observer",
+        "_search_at_bytes",
+        "_skip",
+        "_unknown_packets",
+        "compression",
+        "events",
+        "expects_tls",
+        "inner",
+        "is_certain",
+        "is_logged_in",
+        "mode",
+        "packets",
+        "records",
+        "searched_bytes",
+        "side",
     )  # fmt: skip
 
     def __init__(self, observer: Observer, *, side: Side | None, is_start: bool, is_inner: bool = False) -> None:
