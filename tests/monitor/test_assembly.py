@@ -35,7 +35,7 @@ segmentations = st.lists(st.integers(1, 40), min_size=1, max_size=40)
 
 @given(sizes=segmentations, seed=st.integers(0, 1 << 32), first=st.integers(0, MODULUS - 1))
 def test_any_order_with_duplicates_gives_the_same_bytes(sizes: list[int], seed: int, first: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - no secret
     wholly = chance.randbytes(sum(sizes))
     cuts = [(sum(sizes[:index]), size) for index, size in enumerate(sizes)]
     # Each once or twice, none further away than what is held.
@@ -53,7 +53,7 @@ def test_any_order_with_duplicates_gives_the_same_bytes(sizes: list[int], seed: 
 
 @given(sizes=segmentations, seed=st.integers(0, 1 << 32), first=st.integers(0, MODULUS - 1))
 def test_what_is_lost_is_a_hole_of_its_size(sizes: list[int], seed: int, first: int) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - no secret
     wholly = chance.randbytes(sum(sizes))
     assembler, pieces = begun(first), []
     start, last_end = 0, 0
@@ -71,7 +71,7 @@ def test_what_is_lost_is_a_hole_of_its_size(sizes: list[int], seed: int, first: 
 def test_a_stream_that_is_joined_begins_with_the_first_of_its_first_segments(
     sizes: list[int], seed: int, first: int
 ) -> None:
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - no secret
     wholly = chance.randbytes(sum(sizes))
     cuts = [(sum(sizes[:index]), size) for index, size in enumerate(sizes)]
     beginning = cuts[:3]

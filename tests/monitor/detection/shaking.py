@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ssl
 from pathlib import Path
 
@@ -22,8 +22,8 @@ class Certificate:
     def __init__(self, folder: Path, *, with_rsa: bool = False) -> None:
         key = rsa.generate_private_key(65537, 2048) if with_rsa else ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "source.example")])
-        now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
-        self.not_after = now + datetime.timedelta(days=30)
+        now = dt.datetime.now(dt.UTC).replace(microsecond=0)
+        self.not_after = now + dt.timedelta(days=30)
         certificate = (
             x509.CertificateBuilder()
             .subject_name(name)
@@ -93,9 +93,7 @@ class Handshake:
         self._carry(side)
 
     def _carry(self, side: str) -> None:
-        source, sink = (
-            (self._from_client, self._to_server) if side == CLIENT else (self._from_server, self._to_client)
-        )
+        source, sink = (self._from_client, self._to_server) if side == CLIENT else (self._from_server, self._to_client)
         data = source.read()
         if data:
             self.said.append((side, data))

@@ -47,7 +47,7 @@ def test_a_query_of_no_replica_is_a_clients(text: str) -> None:
     assert judged(b"\x03" + text.encode()) is Proof.CLIENT
 
 
-@pytest.mark.parametrize("text", (*SETUP_QUERIES, *OPEN_QUERIES))
+@pytest.mark.parametrize("text", [*SETUP_QUERIES, *OPEN_QUERIES])
 def test_a_replicas_query_that_is_cut_off_is_never_a_clients(text: str) -> None:
     for length in range(1, len(text)):
         said = speaker_of(text[:length].encode(), is_whole=False)
