@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -75,3 +76,31 @@ def _verdict(measure: Measure, samples: Mapping[str, Samples], subject: str, pee
     is_met = found.middle >= measure.limit if measure.more_is_better else found.middle <= measure.limit
     sign = "at least" if measure.more_is_better else "at most"
     return f"{sign} {measure.limit:g} of {peer}: {'met' if is_met else 'missed'}"
+
+
+def live_table(runs: Sequence[Mapping[str, Any]]) -> None:
+    """Prints what the monitor cost beside each stream."""
+    table = Table()
+    for title in (
+        "frames",
+        "stream alone",
+        "with the monitor",
+        "of one core",
+        "seen",
+        "dropped",
+        "bytes counted",
+        "verdict",
+    ):
+        table.add_column(title, justify="right")
+    for run in runs:
+        table.add_row(
+            "up to 64 KiB" if run["offload"] else "1500 bytes",
+            f"{run['alone_gbit_s']:.2f} Gbit/s",
+            f"{run['gbit_s']:.2f} Gbit/s",
+            f"{run['cores']:.1%}",
+            f"{run['packets']:,}",
+            f"{run['dropped']:,}",
+            f"{run['counted_bytes_ratio']:.1%}",
+            run["verdict"],
+        )
+    _console().print(table)

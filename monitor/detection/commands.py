@@ -94,7 +94,10 @@ def _judge_query(head: bytes, length: int) -> Judgement:
             return Judgement(Proof.MYSQL, "a query that anybody asks", code, is_strict=True)
         case Speaker.CLIENT:
             return Judgement(Proof.CLIENT, "COM_QUERY with SQL of no replica", code, is_strict=length > 5)
-    return Judgement(Proof.CLIENT, "COM_QUERY", code) if length > 1 else _NOTHING
+    if length == 1:
+        return _NOTHING
+    # What cannot be read may be a replica's, where it is cut off.
+    return Judgement(Proof.CLIENT if is_whole else Proof.MYSQL, "COM_QUERY", code)
 
 
 def _judge_register(head: bytes, length: int) -> Judgement:
