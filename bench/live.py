@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -113,9 +113,8 @@ def _measure(*, offload: bool, seconds: float) -> Outcome:
         if not offload:
             for host in (source, replica):
                 host.run([sys.executable, "-c", _NO_OFFLOAD, INTERFACE])
-        alone_bytes = _stream(source, replica, seconds)[0]
-        with _monitoring(source) as monitor:
-            sent_bytes, cpu_used_seconds, metrics, flows = _stream(source, replica, seconds, monitor)
+        alone_bytes, _, _, _ = _stream(source, replica, seconds, watched=False)
+        sent_bytes, cpu_used_seconds, metrics, flows = _stream(source, replica, seconds, watched=True)
     [flow] = flows or [{"verdict": "none", "bytes": 0}]
     return Outcome(
         offload=offload,
@@ -143,9 +142,9 @@ def _monitoring(host: Host) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _stream(
-    source: Host, replica: Host, seconds: float, monitor: subprocess.Popen[bytes] | None = None
+    source: Host, replica: Host, seconds: float, *, watched: bool
 ) -> tuple[int, float, dict[str, float], list[dict[str, object]]]:
-    """Has a stream run.
+    """Has a stream run; the monitor, if it is to watch, starts when the connection is up already.
 
     Returns:
         Bytes sent, CPU seconds of the monitor meanwhile, its metrics, its flows.
@@ -158,20 +157,20 @@ def _stream(
         raise RuntimeError("the sender does not start")
     sink = popen([sys.executable, "-c", _SINK, *words], place=replica)
     time.sleep(_SETTLING_SECONDS)
-    before = cpu_seconds(monitor.pid) if monitor is not None else 0.0
-    sender.stdin.write(b"go\n")
-    sender.stdin.flush()
-    sent_bytes = int(sender.stdout.readline())
-    used = cpu_seconds(monitor.pid) - before if monitor is not None else 0.0
-    metrics: dict[str, float] = {}
-    flows: list[dict[str, object]] = []
-    if monitor is not None:
-        time.sleep(_SETTLING_SECONDS)
-        text = _ask(source, monitor, "/metrics").decode()
-        for family in text_string_to_metric_families(text):
-            for sample in family.samples:
-                metrics[sample.name] = metrics.get(sample.name, 0.0) + sample.value
-        flows = json.loads(_ask(source, monitor, "/flows"))
+    used, metrics, flows = 0.0, dict[str, float](), list[dict[str, object]]()
+    with ExitStack() as stack:
+        monitor = stack.enter_context(_monitoring(source)) if watched else None
+        before = cpu_seconds(monitor.pid) if monitor is not None else 0.0
+        sender.stdin.write(b"go\n")
+        sender.stdin.flush()
+        sent_bytes = int(sender.stdout.readline())
+        if monitor is not None:
+            used = cpu_seconds(monitor.pid) - before
+            time.sleep(_SETTLING_SECONDS)
+            for family in text_string_to_metric_families(_ask(source, monitor, "/metrics").decode()):
+                for sample in family.samples:
+                    metrics[sample.name] = metrics.get(sample.name, 0.0) + sample.value
+            flows = json.loads(_ask(source, monitor, "/flows"))
     for process in (sender, sink):
         process.kill()
         process.wait()
