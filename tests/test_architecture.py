@@ -8,7 +8,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PROXY = sorted((ROOT / "proxy").glob("**/*.py"))
-SHIPPED = sorted(path for package in ("wire", "proxy", "certs") for path in (ROOT / package).glob("**/*.py"))
+MONITOR = sorted((ROOT / "monitor").glob("**/*.py"))
+PACKAGES = ("wire", "proxy", "monitor", "certs")
+SHIPPED = sorted(path for package in PACKAGES for path in (ROOT / package).glob("**/*.py"))
 MOST_LINES = 450
 
 # Where each proof is made, and nowhere else.
@@ -21,7 +23,13 @@ PROOFS = {
     "AuthenticatedReplica": "authentication.py",
     "StartedDump": "command_phase.py",
 }
-DOORS = {"OpenSSL": "openssl", "prometheus_client": "metrics"}
+# By package and library: the module or package in which alone it is imported.
+DOORS = {
+    ("proxy", "OpenSSL"): "openssl",
+    ("proxy", "prometheus_client"): "metrics",
+    ("monitor", "scapy"): "scapy",
+    ("monitor", "prometheus_client"): "metrics",
+}
 MAY_PRINT = {"command_line.py", "__main__.py"}
 
 
@@ -46,8 +54,8 @@ def imported_packages(tree: ast.AST) -> Iterator[str]:
 
 
 def room(path: Path) -> str:
-    """The module or package of the proxy that a file belongs to."""
-    return path.relative_to(ROOT / "proxy").parts[0].removesuffix(".py")
+    """The module or package, within its package, that a file belongs to."""
+    return path.relative_to(ROOT).parts[1].removesuffix(".py")
 
 
 def named(path: Path) -> str:
@@ -75,10 +83,18 @@ def test_no_proof_is_made_behind_its_constructors_back() -> None:
             assert name not in {"__new__", "deepcopy"} or room(path) == "openssl", f"{named(path)} calls {name}"
 
 
-@pytest.mark.parametrize("library", DOORS)
-def test_a_library_has_one_door(library: str) -> None:
-    importers = {room(path) for path in PROXY if library in imported_packages(tree_of(path))}
-    assert importers == {DOORS[library]}, f"{library} is imported in {DOORS[library]} alone"
+@pytest.mark.parametrize(("package", "library"), DOORS)
+def test_a_library_has_one_door(package: str, library: str) -> None:
+    paths = [path for path in SHIPPED if path.relative_to(ROOT).parts[0] == package]
+    importers = {room(path) for path in paths if library in imported_packages(tree_of(path))}
+    door = DOORS[package, library]
+    assert importers == {door}, f"{library} is imported in {package}/{door} alone"
+
+
+def test_detection_knows_neither_clocks_nor_files_nor_sockets() -> None:
+    for path in (path for path in MONITOR if room(path) in {"detection", "tracking"}):
+        found = {"time", "socket", "select", "trio", "os", "pathlib", "logging"} & set(imported_packages(tree_of(path)))
+        assert not found, f"{named(path)} imports {found}; what it knows of time and packets it is given"
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=named)
