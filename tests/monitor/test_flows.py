@@ -389,5 +389,5 @@ def test_days_of_churn_leave_memory_flat() -> None:
 
 @pytest.mark.soak
 def test_a_week_of_churn_leaves_memory_flat() -> None:
-    sizes = measured_churn(8, 50_000)
+    sizes = measured_churn(8, 20_000)
     assert sizes[7] < sizes[1] * 1.05, sizes
