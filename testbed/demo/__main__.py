@@ -26,14 +26,15 @@ from testbed.demo.forward import Forwarder
 from testbed.demo.links import SCHEMA, TABLE, Link, LinkState
 from testbed.demo.load import Load
 from testbed.demo.stopping import EXIT_INTERRUPTED, Interrupted, Stopping
-from testbed.demo.topology import Topology, running_topology
+from testbed.demo.topology import MYSQL_PORT, PROXY_PORT, Topology, running_topology
 from testbed.demo.verdict import Check, Evidence, ReplicaEvidence, judge
 from testbed.demo.view import Moment, View, make_console, summary
+from testbed.demo.watch import Watch
 from testbed.demo.wiretap import Wiretap
 from testbed.fetch import FetchError, fetch
 from testbed.folders import CHECKOUT
-from testbed.hosts import HostError
-from testbed.programs import ProgramError
+from testbed.hosts import BRIDGE, HostError
+from testbed.programs import Place, ProgramError
 from testbed.servers import Server
 
 EXIT_HELD, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -139,16 +140,19 @@ class Demo:
             needles = self._needles(topology)
             wiretap = stack.enter_context(Wiretap(topology.network, self._folder / "captures", needles))
             control = stack.enter_context(self._control_capture(topology))
+            watch = stack.enter_context(self._watch_on("network", topology.network, BRIDGE))
+            control_watch = stack.enter_context(self._watch_on("control", topology.replica_side.host, "lo"))
             load = stack.enter_context(Load(topology.source, self._marker))
             for link in topology.links:
                 link.start_replication()
             for link in topology.links:
                 link.replica.wait_for_replication()
             self._say(f"metrics: http://{forwarder.address}/metrics, also /sessions and /readyz")
-            self._watch(topology, load, wiretap, control, forwarder.address)
+            self._show(topology, load, wiretap=wiretap, control=control, watch=watch, metrics=forwarder.address)
             load.stop()
             self._say("the load has ended: waiting for the replicas, then looking at rows and packets")
-            self.checks = judge(self._evidence(topology, load, wiretap, control, needles))
+            evidence = self._evidence(topology, load, wiretap, control, needles)
+            self.checks = judge(dataclasses.replace(evidence, watch=watch.stop(), control_watch=control_watch.stop()))
 
     def print_summary(self, *, as_json: bool) -> None:
         """Print the verdict, for people or for programs."""
@@ -164,7 +168,9 @@ class Demo:
         self._console.print(summary(self.checks, self._states, self._elapsed))
         self._console.print(f"Certificates, configurations, logs and captures: {self._folder}", soft_wrap=True)
 
-    def _watch(self, topology: Topology, load: Load, wiretap: Wiretap, control: PacketCapture, metrics: str) -> None:
+    def _show(
+        self, topology: Topology, load: Load, *, wiretap: Wiretap, control: PacketCapture, watch: Watch, metrics: str
+    ) -> None:
         """Show how things stand until the time is over or somebody asks to stop."""
         self._stopping.in_order = True
         started = time.monotonic()
@@ -184,6 +190,7 @@ class Demo:
                         rows=rows,
                         updates=load.updates,
                         found=wiretap.findings,
+                        seen=watch.seen(),
                         states=self._states,
                     )
                 )
@@ -240,6 +247,9 @@ class Demo:
             defects=[line for sidecar in topology.sidecars for line in sidecar.defects()],
             exit_statuses=exit_statuses,
         )
+
+    def _watch_on(self, name: str, place: Place, interface: str) -> Watch:
+        return Watch(self._folder / "monitors" / name, place=place, interface=interface, ports=(MYSQL_PORT, PROXY_PORT))
 
     def _control_capture(self, topology: Topology) -> PacketCapture:
         """On the loopback of the replica that connects in plaintext to a proxy on its own host."""

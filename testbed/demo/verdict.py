@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from testbed.demo.findings import Findings
 from testbed.demo.links import LinkState
+from testbed.demo.watch import PLAINTEXT, TLS, Seen
 
 TLS_VERSIONS = frozenset({"TLSv1.2", "TLSv1.3"})
 
@@ -49,6 +50,8 @@ class Evidence:
         control: what the same look found on a loopback with plaintext.
         needles: the names of all that was searched for on the network.
         control_needles: those of them that the plaintext must contain.
+        watch: what the monitor said of the network.
+        control_watch: what another one said of the loopback with plaintext.
         defects: lines of the proxies' logs that must not be there.
         exit_statuses: of the proxies, by name, asked to stop.
     """
@@ -66,6 +69,8 @@ class Evidence:
     control_needles: Sequence[str]
     defects: Sequence[str]
     exit_statuses: Mapping[str, int | None]
+    watch: Seen = dataclasses.field(default_factory=Seen)
+    control_watch: Seen = dataclasses.field(default_factory=Seen)
 
 
 def judge(evidence: Evidence) -> list[Check]:
@@ -81,6 +86,8 @@ def judge(evidence: Evidence) -> list[Check]:
         _readable(evidence),
         _complete(evidence),
         _control(evidence),
+        _monitor(evidence),
+        _monitor_control(evidence),
         _proxies(evidence),
     ]
 
@@ -193,6 +200,34 @@ def _control(evidence: Evidence) -> Check:
         detail += f"; not found: {_list(missed)}"
     passed = bool(evidence.control_needles) and not missed and evidence.control.clear > 0
     return Check("the same look finds plaintext where it is", passed, detail)
+
+
+def _monitor(evidence: Evidence) -> Check:
+    seen = evidence.watch
+    encrypted, others = seen.clients(TLS), {said for said in seen.verdicts.values() if said != TLS}
+    missed = [replica.state.name for replica in evidence.replicas if replica.address not in encrypted]
+    detail = f"{len(seen.verdicts)} flows, all {TLS}" if not others else f"flows that are {_list(sorted(others))}"
+    if missed:
+        detail += f"; none of {_list(missed)}"
+    detail += f"; {seen.dropped:,} packets dropped{_complaints(seen)}"
+    passed = bool(evidence.replicas) and not (missed or others or seen.dropped or _complaints(seen))
+    return Check("the monitor finds every replica encrypted", passed, detail)
+
+
+def _monitor_control(evidence: Evidence) -> Check:
+    seen = evidence.control_watch
+    found = seen.clients(PLAINTEXT)
+    detail = (
+        f"on a replica's own loopback, in front of its proxy: {len(found)} client of {len(seen.verdicts)} flows "
+        f"replicates in the clear{_complaints(seen)}"
+    )
+    return Check("the monitor finds plaintext where it is", bool(found) and not _complaints(seen), detail)
+
+
+def _complaints(seen: Seen) -> str:
+    faults = [] if seen.exit_status == 0 else [f"ended with status {seen.exit_status}"]
+    faults += [f"defect: {line[:300]}" for line in seen.defects[:3]]
+    return "".join(f"; {fault}" for fault in faults)
 
 
 def _proxies(evidence: Evidence) -> Check:

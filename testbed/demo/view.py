@@ -1,5 +1,6 @@
 """What a person sees: the live table, lines where there is no terminal, and the summary."""
 
+import collections
 import dataclasses
 import time
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from rich.text import Text
 from testbed.demo.findings import Findings
 from testbed.demo.links import LinkState
 from testbed.demo.verdict import Check
+from testbed.demo.watch import TLS, Seen
 
 # Below this a row of the table takes several lines instead of being cut off.
 WIDE_COLUMNS = 140
@@ -35,6 +37,7 @@ class Moment:
     rows: int
     updates: int
     found: Findings
+    seen: Seen
     states: Sequence[LinkState]
 
 
@@ -108,7 +111,8 @@ def _line(moment: Moment) -> str:
         f"{state.name} {_behind(moment, state)} behind ({_threads(state)}, {_bytes(state.relayed)})"
         for state in moment.states
     )
-    return f"{moment.elapsed:5.0f} s  {moment.rows:,} rows; {behind}; {_network(moment.found)}"
+    watched = f"{_network(moment.found)}; monitor: {_verdicts(moment.seen)}"
+    return f"{moment.elapsed:5.0f} s  {moment.rows:,} rows; {behind}; {watched}"
 
 
 def _screen(moment: Moment, width: int) -> RenderableType:
@@ -118,7 +122,9 @@ def _screen(moment: Moment, width: int) -> RenderableType:
     head.append(f"metrics  http://{moment.metrics}/metrics  (also /sessions, /readyz)\n")
     head.append(f"load     {moment.rows:,} rows inserted, {moment.updates:,} updates\n")
     found = moment.found
-    head.append("network  ").append(_network(found), "green" if found.is_clean else "bold red")
+    head.append("network  ").append(_network(found), "green" if found.is_clean else "bold red").append("\n")
+    is_encrypted = all(said == TLS for said in moment.seen.verdicts.values())
+    head.append("monitor  ").append(_verdicts(moment.seen), "green" if is_encrypted else "bold red")
     errors = [Text(f"{state.name}: {state.errors}", "red") for state in moment.states if state.errors]
     return Group(head, _wide(moment) if width >= WIDE_COLUMNS else _narrow(moment), *errors)
 
@@ -177,6 +183,11 @@ def _network(found: Findings) -> str:
         return "no packets looked at yet"
     readable = f", readable: {', '.join(found.readable)}" if found.readable else ""
     return f"{found.packets:,} packets looked at, {found.clear:,} bytes in the clear{readable}"
+
+
+def _verdicts(seen: Seen) -> str:
+    counts = collections.Counter(seen.verdicts.values())
+    return ", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())) or "no flow yet"
 
 
 def _bytes(count: int) -> str:

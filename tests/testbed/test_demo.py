@@ -23,6 +23,7 @@ from testbed.demo.findings import Findings, inspect
 from testbed.demo.links import Deployment, LinkState
 from testbed.demo.verdict import Evidence, ReplicaEvidence, judge
 from testbed.demo.view import Moment, View, summary
+from testbed.demo.watch import PLAINTEXT, TLS, Seen
 
 NEEDLES = {"row data": b"BINLOCK-DEMO-ROW-1", "table name": b"demo_orders"}
 SOURCE, REPLICA = ("10.77.0.2", 3307), ("10.77.0.3", 50000)
@@ -102,6 +103,9 @@ def test_findings_of_slices_add_up(tmp_path: Path) -> None:
 # The verdict
 
 
+MONITOR = "the monitor finds every replica encrypted"
+
+
 def state(name: str = "replica-direct") -> LinkState:
     return LinkState(
         name=name, deployment=Deployment.SOURCE_SIDE, rows=900, io_running="Yes", sql_running="Yes",
@@ -130,8 +134,15 @@ def evidence(**more: Any) -> Evidence:
         control_needles=list(NEEDLES),
         defects=[],
         exit_statuses={"source": 0},
+        watch=seen(TLS, "10.77.0.3:50000", "10.77.0.9:50000"),
+        control_watch=seen(PLAINTEXT, "127.0.0.1:50000"),
     )
     return dataclasses.replace(fine, **more)
+
+
+def seen(verdict: str, *clients: str, **more: Any) -> Seen:
+    verdicts = {(client, "10.77.0.2:3307"): verdict for client in clients}
+    return dataclasses.replace(Seen(verdicts=verdicts, exit_status=0), **more)
 
 
 def of_replica(**more: Any) -> Evidence:
@@ -168,6 +179,12 @@ def test_the_verdict_holds_when_everything_held() -> None:
         (evidence(load_error="gone away"), "the source was written to", "gone away"),
         (evidence(committed=901), "the source was written to", "901 rows committed, 900 on the source"),
         (evidence(control=Findings()), "the same look finds plaintext where it is", "0 of 2 texts found"),
+        (evidence(watch=seen(TLS, "10.77.0.9:50000")), MONITOR, "none of replica-direct"),
+        (evidence(watch=seen(PLAINTEXT, "10.77.0.3:50000")), MONITOR, "flows that are plaintext-replication"),
+        (evidence(watch=seen(TLS, "10.77.0.3:50000", dropped=3)), MONITOR, "3 packets dropped"),
+        (evidence(watch=seen(TLS, "10.77.0.3:50000", defects=["oh no"])), MONITOR, "oh no"),
+        (evidence(watch=seen(TLS, "10.77.0.3:50000", exit_status=-9)), MONITOR, "ended with status -9"),
+        (evidence(control_watch=seen(TLS, "127.0.0.1:5")), "the monitor finds plaintext where it is", "0 client of 1"),
         (evidence(defects=["{defect}"]), "the proxies had no defect", "{defect}"),
         (evidence(exit_statuses={"source": -9}), "the proxies had no defect", "source ended with status -9"),
     ],
@@ -179,8 +196,10 @@ def test_the_verdict_fails_when_one_thing_did_not_hold(observed: Evidence, faili
 
 
 def test_nothing_observed_is_no_success() -> None:
-    nothing = evidence(committed=0, source_rows=0, source_checksum=None, replicas=[], network=Findings(), needles=[],
-                       control=Findings(), control_needles=[], exit_statuses={})  # fmt: skip
+    nothing = evidence(
+        committed=0, source_rows=0, source_checksum=None, replicas=[], network=Findings(), needles=[],
+        control=Findings(), control_needles=[], exit_statuses={}, watch=Seen(), control_watch=Seen(),
+    )  # fmt: skip
     assert not any(check.passed for check in judge(nothing))
 
 
@@ -194,12 +213,13 @@ def test_the_table_shows_every_replica_however_narrow_the_terminal(width: int) -
     found = Findings(packets=7, clear=12)
     states = [state(), LinkState(name="new", deployment=Deployment.TUNNEL)]
     moment = Moment(
-        metrics="127.0.0.1:9307", elapsed=3, remaining=None, rows=1000, updates=5, found=found, states=states
-    )
+        metrics="127.0.0.1:9307", elapsed=3, remaining=None, rows=1000, updates=5, found=found,
+        seen=seen(TLS, "10.77.0.3:50000"), states=states,
+    )  # fmt: skip
     with View(console) as view:
         view.show(moment)
     text = "".join(output.getvalue().split())
-    for shown in ("127.0.0.1:9307", "100", "123.5kB", "12bytes", "new", "Yes"):
+    for shown in ("127.0.0.1:9307", "100", "123.5kB", "12bytes", "1tls", "new", "Yes"):
         assert shown in text
 
 
@@ -207,7 +227,7 @@ def test_the_summary_says_how_many_failed() -> None:
     output = io.StringIO()
     console = Console(file=output, width=120)
     console.print(summary(judge(on_network(clear=3)), [state()], 5))
-    assert "1 of 11 checks FAILED" in output.getvalue()
+    assert "1 of 13 checks FAILED" in output.getvalue()
     assert "FAIL │ no byte crossed in the clear" in output.getvalue()
 
 
@@ -309,7 +329,7 @@ def test_a_run_of_five_seconds_holds_and_leaves_nothing(tmp_path: Path, runs: li
     identities = {row["identity"] for row in json.loads(fetched(f"{address}/sessions"))}
     assert identities == {"replica-direct.example", "replica-tunnel.example"}
     assert run.end() == 0, run.output
-    assert "All 11 checks passed" in run.output
+    assert "All 13 checks passed" in run.output
     assert run.left_behind() == []
     # The look that found nothing on the network finds real plaintext: with that in its place the verdict fails.
     control = inspect(run.folder / "captures" / "control-loopback.pcap", {"table name": b"demo_orders"})
