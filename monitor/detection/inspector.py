@@ -166,7 +166,7 @@ class FlowInspector:
 
     def saw_records_break_off(self, reader: DirectionReader) -> None:
         """As in `Observer`."""
-        if reader.records is not None and (reader.is_certain or reader.records.is_proof(is_at_end=False)):
+        if reader.records is not None and (reader.is_certain or reader.records.is_proof):
             self._note("TLS records break off")
             self._is_tls = False
 
@@ -308,7 +308,7 @@ class FlowInspector:
         if records.overhead_bytes is not None:
             self._is_tls = False
             self._note("TLS records that encrypt nothing")
-        elif not self._is_tls and records.is_proof(is_at_end=reader.is_between_packets):
+        elif not self._is_tls and records.is_proof:
             self._is_tls = True
             self._note("encrypted TLS records")
 

@@ -40,17 +40,10 @@ class RecordReader:
         self.overhead_bytes: int | None = None
         self._is_switched = False
 
-    def is_proof(self, *, is_at_end: bool) -> bool:
-        """Whether this is TLS and nothing else.
-
-        Args:
-            is_at_end: whether the last record ends exactly where the bytes do that were seen.
-        """
-        if not self.encrypted or self.overhead_bytes is not None:
-            return False
-        if self.count >= _PROVING_RECORDS:
-            return True
-        return is_at_end and (self.is_certain or self.is_anchored)
+    @property
+    def is_proof(self) -> bool:
+        """Whether this is TLS and nothing else: something is encrypted, and the records began where they should."""
+        return self.encrypted > 0 and (self.is_certain or self.is_anchored or self.count >= _PROVING_RECORDS)
 
     def wants(self, content_type: int, record_bytes: int) -> int:
         """How many bytes of a record, its header included, must be there before `take`."""

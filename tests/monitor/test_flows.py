@@ -164,6 +164,8 @@ def test_a_settled_flow_is_counted_by_its_directions() -> None:
         table.table.settled[segment.key].pass_over(segment.sequence, segment.payload_bytes, segment.time_seconds)
     [flow] = table.table.flows()
     assert flow.bytes == before + 100_000
+    [flow] = table.table.flows()
+    assert flow.bytes == before + 100_000
     table.table.count()
     assert table.table.bytes[Verdict.PLAINTEXT_REPLICATION] + table.table.bytes[Verdict.UNDECIDED] == flow.bytes
     assert flow.last_seconds == pytest.approx(conversation.now_seconds, abs=0.01)

@@ -77,6 +77,12 @@ def test_a_password_of_a_registration_is_not_in_its_evidence() -> None:
     assert "hidden" not in repr(judgement)
 
 
+def test_a_registration_with_a_rank_is_none() -> None:
+    payload = bytearray(register()[4:])
+    payload[-8] = 1
+    assert judged(bytes(payload)) is Proof.NONE
+
+
 @pytest.mark.parametrize("code", [0x04, 0x08, 0x11, 0x16, 0x18, 0x20], ids=hex)
 def test_other_commands_are_a_clients(code: int) -> None:
     assert judged(bytes([code]) + b"SELECT 2") is Proof.CLIENT

@@ -44,6 +44,8 @@ def test_tls_1_3_shows_version_cipher_and_group(certificate: Certificate) -> Non
 def test_a_hello_retry_request_is_not_the_answer(certificate: Certificate) -> None:
     handshake = Handshake(certificate, TLS_1_3, server_group="secp384r1")
     assert [side for side, _ in handshake.said].count(CLIENT) >= 2
+    watch = Watch().take([(SERVER, GREETING), (CLIENT, ssl_request()), *handshake.said[:2]])
+    assert (watch.flow.tls.version, watch.flow.tls.group) == ("", "")
     assert seen(handshake).tls.group == "secp384r1"
 
 

@@ -120,6 +120,17 @@ def test_a_login_a_hole_and_events_are_replication() -> None:
     assert watch.flow.is_incomplete
 
 
+def test_a_hole_in_the_login_does_not_hide_that_the_session_is_compressed() -> None:
+    whole = packet(login(CAPABILITIES | Capability.CLIENT_COMPRESS), 1)
+    watch = Watch().take([(SERVER, GREETING), (CLIENT, whole[:48])]).lose(CLIENT, len(whole) - 48)
+    assert watch.take([(CLIENT, encode_stored_frames(query(SETUP_QUERIES[1]), 0))]).verdict == "plaintext-replication"
+
+
+def test_results_in_stored_frames_and_then_events_in_compressed_ones_are_read_in_the_middle() -> None:
+    frames = encode_stored_frames(result(), 1) + deflated(stream(event()), 1)
+    assert Watch(is_start=False).take([(SERVER, b"\x01\x02" + frames)]).verdict == "plaintext-replication"
+
+
 def test_a_login_alone_is_undecided_and_whole_with_its_end_a_clients() -> None:
     assert Watch().take(logged_in()).end().verdict == "undecided"
     assert Watch().take([*logged_in(), (CLIENT, packet(b"\x01"))]).end().verdict == "plaintext-client"
@@ -167,8 +178,37 @@ def test_records_that_encrypt_nothing_are_read(certificate: Certificate) -> None
         handshake.say(side, data)
     said = [(SERVER, GREETING), (CLIENT, ssl_request()), *handshake.said]
     assert Watch().take(said, piece_bytes=100).verdict == "plaintext-replication"
-    # In the middle too, where no handshake tells.
-    assert Watch(is_start=False).take(said[-3:]).verdict == "plaintext-replication"
+
+
+def test_records_that_encrypt_nothing_are_read_where_no_handshake_tells(certificate: Certificate) -> None:
+    handshake = Handshake(certificate, ssl.TLSVersion.TLSv1_2, ciphers="NULL-SHA256:@SECLEVEL=0")
+    shaken = len(handshake.said)
+    for number in range(5):
+        handshake.say(SERVER, stream(event(with_checksum=False), first_id=number))
+    records = b"".join(data for _, data in handshake.said[shaken:])
+    watch = Watch(is_start=False).take([(SERVER, records)])
+    assert watch.verdict == "plaintext-replication"
+    assert "TLS records that encrypt nothing" in watch.flow.evidence
+
+
+def test_tls_that_ends_in_the_clear_is_no_longer_tls(certificate: Certificate) -> None:
+    handshake = Handshake(certificate, ssl.TLSVersion.TLSv1_3)
+    watch = Watch().take([(SERVER, GREETING), (CLIENT, ssl_request()), *handshake.said])
+    assert watch.verdict == "tls"
+    # What MariaDB says where a client breaks the handshake off.
+    refusal = packet(ErrPacket(1043, b"08S01", b"Bad handshake").serialize(with_sqlstate=True), 2)
+    assert watch.take([(SERVER, refusal)]).verdict == "undecided"
+
+
+def test_a_stranger_at_a_source_is_undecided() -> None:
+    watch = Watch().take([(SERVER, GREETING), (CLIENT, b"GET / HTTP/1.1\r\n\r\n")]).end()
+    assert watch.verdict == "undecided"
+    assert "the client begins with HTTP" in watch.flow.evidence
+
+
+def test_a_stored_frame_and_then_a_compressed_one_are_read_in_the_middle() -> None:
+    frames = encode_stored_frames(query("SELECT VERSION()"), 0) + deflated(query(SETUP_QUERIES[1]))
+    assert Watch(is_start=False).take([(CLIENT, frames)]).verdict == "plaintext-replication"
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=lambda one: one.name)
