@@ -25,6 +25,9 @@ SEARCH_BUDGET_BYTES = 18 * 1024 * 1024
 HEAD_LIMIT_BYTES = CHECKSUM_LIMIT_BYTES
 # After so many packets of which none says anything, a place found by searching was no place.
 _MOST_UNKNOWN_PACKETS = 64
+# What an answer may begin with that is no number of columns: OK, a file that is asked for, the end, an error.
+_ANSWERS = frozenset({0x00, 0xFB, 0xFE, 0xFF})
+_LONGEST_COUNT_BYTES = 9
 # So much is searched again with every byte that comes.
 _LITTLE_BYTES = 1024
 
@@ -308,8 +311,11 @@ class DirectionReader:
         if self.side is Side.CLIENT and sequence_id == 0:
             # A command that is none.
             return False
-        is_patient = self.packets > 1 and self._unknown_packets <= _MOST_UNKNOWN_PACKETS
-        return self.is_certain or (is_patient and length > 0)
+        if self.is_certain:
+            return True
+        if sequence_id <= 1 and length > _LONGEST_COUNT_BYTES and head[0] not in _ANSWERS:
+            return False
+        return self.packets > 1 and self._unknown_packets <= _MOST_UNKNOWN_PACKETS and length > 0
 
     def _follows(self, sequence_id: int) -> bool:
         """Whether a packet of the server's may carry this id: it counts on, or begins an answer."""
