@@ -32,8 +32,10 @@ test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/pytest
 
-bench: venv  ## the relay beside its peers, as ratios
+bench: venv  ## the relay and the monitor beside their peers, as ratios
 	$(BIN)/python -m bench.relay
+	$(BIN)/python -m bench.live
+	$(BIN)/python -m bench.monitor
 
 soak: venv  ## the slow ones
 	$(BIN)/pytest -m soak
