@@ -49,6 +49,7 @@ RECIPES = {
     "mariadb-11.8": Recipe("sid", ("mariadb-server-core", "mariadb-client-core"), ("mariadb-server", "mariadb-client")),
     "stunnel": Recipe("sid", ("stunnel4",)),
     "haproxy": Recipe("sid", ("haproxy",)),
+    "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
