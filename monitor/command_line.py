@@ -12,12 +12,12 @@ from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 
-from monitor.logs import log_packet_defect, set_up_logging
-from monitor.masking import Masking, MaskKeyError
+from monitor.files.recordings import RecordingError
 from monitor.reading import read_flows
-from monitor.recordings import RecordingError
-from monitor.report import Report, flow_fields, printable
-from monitor.verdicts import Flow, Verdict
+from monitor.reporting.logs import log_packet_defect, set_up_logging
+from monitor.reporting.masking import Masking, MaskKeyError
+from monitor.reporting.report import Report, flow_fields, printable
+from monitor.tracking.verdicts import Flow, Verdict
 
 _DEFAULT_PORT = 3306
 _DEFAULT_LISTEN = "127.0.0.1:9308"
@@ -249,8 +249,8 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
     try:
         import trio  # noqa: PLC0415
 
-        from monitor.interfaces import CaptureError, InterfaceCapture  # noqa: PLC0415
-        from monitor.privileges import PrivilegeError, drop_privileges  # noqa: PLC0415
+        from monitor.capture.interfaces import CaptureError, InterfaceCapture  # noqa: PLC0415
+        from monitor.capture.privileges import PrivilegeError, drop_privileges  # noqa: PLC0415
         from monitor.service import Monitor, Settings  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise _Unusable(f"{error.name} is not installed: install binlock[monitor]") from error

@@ -4,10 +4,10 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from monitor.decoding import Intake
-from monitor.flows import Change, FlowTable
-from monitor.recordings import Recording, RecordingError
-from monitor.verdicts import Flow
+from monitor.files.recordings import Recording, RecordingError
+from monitor.frames.decoding import Intake
+from monitor.tracking.flows import Change, FlowTable
+from monitor.tracking.verdicts import Flow
 
 
 def read_flows(

@@ -14,18 +14,18 @@ from typing import Any, Protocol
 
 import trio
 
-from monitor.decoding import Intake
-from monitor.endpoint import Endpoint, open_listening_sockets
-from monitor.findings import Findings
-from monitor.flood import FloodGate
-from monitor.flows import FlowTable
-from monitor.logs import log_defect, log_event, log_packet_defect
-from monitor.masking import Masking
-from monitor.metrics import InterfaceReading, Metrics, Reading
-from monitor.report import flow_fields
+from monitor.capture.flood import FloodGate
+from monitor.frames.decoding import Intake
+from monitor.reporting.endpoint import Endpoint, open_listening_sockets
+from monitor.reporting.findings import Findings
+from monitor.reporting.logs import log_defect, log_event, log_packet_defect
+from monitor.reporting.masking import Masking
+from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
+from monitor.reporting.report import flow_fields
 from monitor.scapy import certificate_not_after
-from monitor.segments import reversed_key
-from monitor.settled import SettledDirection, SettledDirections
+from monitor.tracking.flows import FlowTable
+from monitor.tracking.segments import reversed_key
+from monitor.tracking.settled import SettledDirection, SettledDirections
 
 # Others have their turn after so many packets.
 _PACKETS_A_TURN = 128
@@ -41,7 +41,7 @@ Take = Callable[[bytes, int, float, int], object]
 
 
 class Capture(Protocol):
-    """One interface, as `monitor.interfaces.InterfaceCapture` is one.
+    """One interface, as `monitor.capture.interfaces.InterfaceCapture` is one.
 
     Attributes:
         name: of the interface.

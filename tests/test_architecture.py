@@ -28,7 +28,7 @@ DOORS = {
     ("proxy", "OpenSSL"): "openssl",
     ("proxy", "prometheus_client"): "metrics",
     ("monitor", "scapy"): "scapy",
-    ("monitor", "prometheus_client"): "metrics",
+    ("monitor", "prometheus_client"): "reporting",
 }
 MAY_PRINT = {"command_line.py", "__main__.py"}
 

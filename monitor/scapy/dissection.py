@@ -1,6 +1,6 @@
 """Every link type and encapsulation that scapy knows, down to the innermost TCP segment.
 
-A packet takes scapy about 200 microseconds, so it is asked only for what `monitor.headers` does not know.
+A packet takes scapy about 200 microseconds, so it is asked only for what `monitor.frames.headers` does not know.
 """
 
 import ipaddress
@@ -27,9 +27,9 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet
 
-from monitor.fragments import Fragments
-from monitor.headers import Answer, Frame
-from monitor.segments import Segment
+from monitor.frames.fragments import Fragments
+from monitor.frames.headers import Answer, Frame
+from monitor.tracking.segments import Segment
 
 _MOST_REASSEMBLIES = 4
 _MOST_IP_BYTES = 65535

@@ -10,11 +10,11 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.command_line import main
-from monitor.flows import Change
-from monitor.masking import Masking
-from monitor.metrics import InterfaceReading, Metrics, Reading
-from monitor.report import flow_fields
-from monitor.verdicts import Flow, TlsFacts, Verdict
+from monitor.reporting.masking import Masking
+from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
+from monitor.reporting.report import flow_fields
+from monitor.tracking.flows import Change
+from monitor.tracking.verdicts import Flow, TlsFacts, Verdict
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "monitor.md").read_text()
@@ -42,7 +42,7 @@ def names(title: str) -> list[str]:
 
 def logged_events() -> Iterator[str]:
     """Every event that the code logs by a name that stands in it."""
-    for path in (ROOT / "monitor").glob("*.py"):
+    for path in (ROOT / "monitor").glob("**/*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "log_event":
                 event = node.args[1]

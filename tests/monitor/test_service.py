@@ -15,13 +15,13 @@ from typing import Any
 import pytest
 import trio
 
-from monitor.logs import logger, set_up_logging
-from monitor.masking import Masking
+from monitor.reporting.logs import logger, set_up_logging
+from monitor.reporting.masking import Masking
 from monitor.service import Monitor, Settings, Watched, busiest, endpoint_text
-from monitor.settled import SettledDirection, SettledDirections
-from monitor.verdicts import Verdict
-from tests.monitor.crafted import SYN, ethernet, ipv4, key, tcp
-from tests.monitor.test_metrics import pairs, samples
+from monitor.tracking.settled import SettledDirection, SettledDirections
+from monitor.tracking.verdicts import Verdict
+from tests.monitor.capture.crafted import SYN, ethernet, ipv4, key, tcp
+from tests.monitor.reporting.test_metrics import pairs, samples
 
 # COM_BINLOG_DUMP, which only a replica sends: position, flags, server id, file.
 _BODY = b"\x12" + struct.pack("<IHI", 4, 0, 77) + b"binlog.000007"

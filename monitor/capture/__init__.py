@@ -1,0 +1,1 @@
+"""Packets from interfaces: sockets, the kernel's filter, privileges given up."""

@@ -1,0 +1,1 @@
+"""From frames to TCP segments, by the shortest way each frame allows."""

@@ -1,0 +1,1 @@
+"""From segments to flows: put in order, bounded, settled; and what is said of each."""
