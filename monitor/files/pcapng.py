@@ -6,6 +6,7 @@ The block types and options are those of draft-ietf-opsawg-pcapng, sections 4.1 
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from mmap import mmap
 
 from monitor.files.pieces import Damage, Packet, Pieces
 
@@ -83,7 +84,7 @@ class Pcapng:
             self._set_byte_order(order)
         self._interfaces = []
 
-    def _packet(self, kind: int, data: bytes, start: int, end: int) -> Packet | None:
+    def _packet(self, kind: int, data: bytes | mmap, start: int, end: int) -> Packet | None:
         try:
             if kind == _ENHANCED_PACKET:
                 number, high, low, captured, wire_bytes = self._enhanced.unpack_from(data, start)
@@ -105,14 +106,14 @@ class Pcapng:
         self._last_seconds = (high << 32 | low) * interface.unit_seconds + interface.offset_seconds
         return interface.link_type, self._last_seconds, data[start : start + captured], wire_bytes
 
-    def _simple_packet(self, data: bytes, start: int, end: int) -> Packet:
+    def _simple_packet(self, data: bytes | mmap, start: int, end: int) -> Packet:
         """A packet of the first interface, without a time: then it is that of the packet before."""
         interface = self._interfaces[0]
         (wire_bytes,) = self._length.unpack_from(data, start)
         captured = min(wire_bytes, interface.snap_bytes or wire_bytes, end - start - 4)
         return interface.link_type, self._last_seconds, data[start + 4 : start + 4 + captured], wire_bytes
 
-    def _interface(self, data: bytes, start: int, end: int) -> _Interface:
+    def _interface(self, data: bytes | mmap, start: int, end: int) -> _Interface:
         link_type, _, snap_bytes = struct.unpack_from(f"{self._order}HHI", data, start)
         unit_seconds, offset_seconds = 1e-6, 0
         start += 8

@@ -4,7 +4,7 @@ scapy reads them too, but a packet takes its readers several times as long as it
 them takes as long as reading a hundred thousand packets. The formats are simple:
 https://datatracker.ietf.org/doc/draft-ietf-opsawg-pcap/ and draft-ietf-opsawg-pcapng.
 
-A file is read in large pieces, of which there are two in memory at most.
+A file is mapped into memory or read in large pieces, and no more than a few megabytes of it are there at a time.
 """
 
 import sys
@@ -14,9 +14,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Protocol, Self
 
+from monitor.files.mapping import Mapping
 from monitor.files.pcap import PCAP_MAGICS, Pcap
 from monitor.files.pcapng import SECTION_HEADER, Pcapng
-from monitor.files.pieces import Damage, Packet, Pieces, Readable
+from monitor.files.pieces import Damage, Packet, Pieces
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _MAGIC_BYTES = 4
@@ -57,14 +58,15 @@ class Recording:
             self._file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
         except OSError as error:
             raise RecordingError(f"{self.name}: {error.strerror}") from None
+        self._pieces = Pieces(self._file)
         try:
-            self._pieces = Pieces(_uncompressed(self._file))
+            self._pieces = _pieces_of(self._file)
             self._format = self._recognised()
         except RecordingError:
-            self._file.close()
+            self._close()
             raise
         except (Damage, OSError, EOFError, zlib.error) as error:
-            self._file.close()
+            self._close()
             raise RecordingError(f"{self.name}: {_reason(error)}; it is no capture file, or a damaged one") from None
 
     def __enter__(self) -> Self:
@@ -73,6 +75,11 @@ class Recording:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        # The file stays open in what is mapped of it, and with it the lease.
+        self._pieces.close()
         self._file.close()
 
     @property
@@ -120,6 +127,10 @@ class _Gunzip:
     def _member() -> "zlib._Decompress":
         return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
+    def seek(self, offset: int) -> int:
+        """Not possible."""
+        raise NotImplementedError(offset)
+
     def read(self, count: int) -> bytes:
         """Up to so many bytes; none at the end.
 
@@ -143,9 +154,17 @@ class _Gunzip:
                 return data
 
 
-def _uncompressed(file: BinaryIO) -> Readable:
+def _pieces_of(file: BinaryIO) -> Pieces:
     # Both kinds of file are buffered, and can look ahead.
-    return _Gunzip(file) if file.peek(2)[:2] == _GZIP_MAGIC else file  # type: ignore[attr-defined]
+    if file.peek(2)[:2] == _GZIP_MAGIC:  # type: ignore[attr-defined]
+        return Pieces(_Gunzip(file))
+    if file is sys.stdin.buffer:
+        return Pieces(file)
+    try:
+        return Pieces(file, Mapping(file))
+    except OSError:
+        # Somebody writes to it, or it is somebody else's, or the file system has no leases.
+        return Pieces(file)
 
 
 def _reason(error: Exception) -> str:

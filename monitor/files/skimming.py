@@ -8,6 +8,7 @@ is settled, and its place is noted. Times and sequence numbers are looked at onc
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from mmap import mmap
 
 from monitor.files.pcap import Pcap
 from monitor.frames.headers import TCP, Frame, find_ip
@@ -104,7 +105,7 @@ class Skimmer:
                 self._count(self._settled[key], data, positions)
         return sum(map(len, places.values()))
 
-    def _count(self, direction: SettledDirection, data: bytes, positions: list[int]) -> None:
+    def _count(self, direction: SettledDirection, data: bytes | mmap, positions: list[int]) -> None:
         direction.packets += len(positions)
         seconds, fraction, _, _ = self._record.unpack_from(data, positions[-1])
         direction.last_seconds = seconds + fraction / self._pcap.second

@@ -3,6 +3,8 @@ import gzip
 import io
 import struct
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -245,3 +247,43 @@ def test_no_damage_raises_anything_else(tmp_path: Path, whole: bytes, data: st.D
         changed[position] = data.draw(st.integers(0, 255))
     with contextlib.suppress(RecordingError):
         read(saved(tmp_path, bytes(changed)))
+
+
+def large(tmp_path: Path) -> tuple[Path, list[bytes]]:
+    """A file of several windows."""
+    frames = [bytes([number % 256]) * 50_000 for number in range(500)]
+    records = (struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame for frame in frames)
+    return saved(tmp_path, pcap()[:24] + b"".join(records)), frames
+
+
+def test_a_file_that_somebody_cuts_short_meanwhile_does_no_harm(tmp_path: Path) -> None:
+    path, frames = large(tmp_path)
+    with Recording(path) as recording:
+        packets = iter(recording)
+        found = [next(packets)[2]]
+        writer = threading.Thread(target=path.write_bytes, args=(b"",))
+        writer.start()
+        time.sleep(0.2)
+        assert path.stat().st_size > 0, "the writer waits"
+        found += [frame for _, _, frame, _ in packets]
+        writer.join()
+    assert path.stat().st_size == 0
+    assert found == frames[: len(found)]
+    assert len(found) < len(frames)
+
+
+def test_a_file_that_is_being_written_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
+    path, frames = large(tmp_path)
+    with path.open("ab") as file:
+        file.write(struct.pack("<IIII", 1, 0, 100, 100) + b"half")
+        file.flush()
+        with Recording(path) as recording:
+            assert [frame for _, _, frame, _ in recording] == frames
+            assert recording.is_truncated
+            path.write_bytes(b"")
+
+
+def test_a_frame_may_be_larger_than_a_window(tmp_path: Path) -> None:
+    frame = bytes(12 << 20)
+    data = pcap()[:24] + (struct.pack("<IIII", 1, 0, len(frame), len(frame)) + frame) * 2
+    assert [len(frame) for _, _, frame, _ in read(saved(tmp_path, data))] == [12 << 20] * 2

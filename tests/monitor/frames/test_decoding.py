@@ -1,3 +1,4 @@
+import contextlib
 import struct
 from pathlib import Path
 
@@ -158,10 +159,14 @@ def both_ways(
     path = tmp_path / "file"
     path.write_bytes(data)
     found = []
-    for in_bulk in (False, True):
+    # Mapped into memory or, while somebody has it open to write, read.
+    for in_bulk, is_open in ((False, False), (True, True), (True, False)):
         table = Table(*(SettledDirection(one.key, one.next_sequence, one.watches_commands) for one in settled))
         intake = Intake(table, ports=None)
-        with Recording(path) as recording:
+        with contextlib.ExitStack() as stack:
+            if is_open:
+                stack.enter_context(path.open("ab"))
+            recording = stack.enter_context(Recording(path))
             if in_bulk:
                 intake.take_all(recording)
             else:
@@ -169,8 +174,10 @@ def both_ways(
                     intake.take(frame, link_type, time_seconds, wire_bytes)
         assert not intake.errors
         found.append((table.taken, list(table.settled.values()), intake.packets))
-    (one_taken, one_settled, one_count), (bulk_taken, bulk_settled, bulk_count) = found
+    (one_taken, one_settled, one_count), read, (bulk_taken, bulk_settled, bulk_count) = found
     assert one_count == bulk_count
+    assert read[0] == bulk_taken
+    assert list(map(str, read[1])) == list(map(str, bulk_settled))
     return one_taken, one_settled, bulk_taken, bulk_settled
 
 
@@ -253,7 +260,7 @@ def test_progress_is_told(tmp_path: Path) -> None:
         told.clear()
         with Recording(path) as recording:
             Intake(table, ports=PORTS).take_all(recording, told.append)
-        assert 2 <= len(told) <= 4
+        assert 1 <= len(told) <= 4
         assert told == sorted(told)
 
 
