@@ -122,8 +122,10 @@ class FlowInspector:
             return True
         if verdict is Verdict.PLAINTEXT_CLIENT:
             return seen >= _ENOUGH_CLIENT_BYTES
+        if seen < _ENOUGH_CLIENT_BYTES:
+            return False
         is_exhausted = any(reader.is_exhausted or reader.mode is Mode.FOREIGN for reader in self.readers)
-        return seen >= _MOST_BYTES or (is_exhausted and seen >= _ENOUGH_CLIENT_BYTES)
+        return is_exhausted or seen >= _MOST_BYTES
 
     def feed(self, direction: int, data: bytes) -> None:
         """Takes the next bytes of a direction."""

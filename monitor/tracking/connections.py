@@ -68,12 +68,14 @@ class Connection:
     @property
     def is_waiting(self) -> bool:
         """Whether there is a hole that may still be filled."""
-        return any(assembler.is_waiting for assembler in self._assemblers)
+        first, second = self._assemblers
+        return first.is_waiting or second.is_waiting
 
     @property
     def is_elsewhere(self) -> bool:
         """Whether its segments are of another place: of another connection, that is."""
-        return any(assembler.strays >= _MOST_STRAYS for assembler in self._assemblers)
+        first, second = self._assemblers
+        return first.strays >= _MOST_STRAYS or second.strays >= _MOST_STRAYS
 
     def look_into(self, direction: int, segment: Segment) -> None:
         """Takes a segment of a connection that is not settled."""

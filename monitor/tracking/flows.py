@@ -163,7 +163,8 @@ class FlowTable:
                 self.take(segment)
                 return
             self._unsettled.move_to_end(connection)
-            self._after_reading(connection)
+            if segment.payload_bytes:
+                self._after_reading(connection)
         if segment.flags & CLOSING_FLAGS and not connection.flow.is_over and connection.close(direction, segment):
             self._lingering.setdefault(connection, segment.time_seconds)
 
