@@ -17,7 +17,7 @@ from monitor.reading import read_flows
 from monitor.reporting.logs import log_packet_defect, set_up_logging
 from monitor.reporting.masking import Masking, MaskKeyError
 from monitor.reporting.report import Report, flow_fields, printable
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 
 _DEFAULT_PORT = 3306
 _DEFAULT_LISTEN = "127.0.0.1:9308"

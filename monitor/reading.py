@@ -7,7 +7,7 @@ from pathlib import Path
 from monitor.files.recordings import Recording, RecordingError
 from monitor.frames.decoding import Intake
 from monitor.tracking.flows import Change, FlowTable
-from monitor.tracking.verdicts import Flow
+from monitor.verdicts import Flow
 
 
 def read_flows(

@@ -23,8 +23,8 @@ from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
 from monitor.reporting.report import flow_fields
 from monitor.scapy import certificate_not_after
+from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
-from monitor.tracking.segments import reversed_key
 from monitor.tracking.settled import SettledDirection, SettledDirections
 
 # Others have their turn after so many packets.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from itertools import count, islice
 from typing import NamedTuple
 
-from monitor.tracking.segments import CONTROL_FLAGS
+from monitor.segments import CONTROL_FLAGS
 
 # Link types as capture files number them; the registry is draft-ietf-opsawg-pcaplinktype.
 LINKTYPE_ETHERNET = 1
@@ -179,7 +179,7 @@ def assemble_triage(
 
     Args:
         ports: None for any.
-        settled: keys as in `monitor.tracking.segments`, the busiest first; no more than `MOST_SETTLED_KEYS` are used.
+        settled: keys as in `monitor.segments`, the busiest first; no more than `MOST_SETTLED_KEYS` are used.
         sample_1_in: 1 for every packet that has payload.
         with_openings: whether SYN, FIN and RST without payload are let through. Without, a SYN flood or a port scan
             ends in the kernel, and new connections are joined at their first payload.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from monitor.detection.registry import CIPHERS, GROUPS, VERSIONS, name_of
-from monitor.tracking.verdicts import TlsFacts
+from monitor.verdicts import TlsFacts
 from wire.errors import MalformedPacket, TruncatedPacket, WireError
 
 CLIENT_HELLO, SERVER_HELLO, CERTIFICATE, SERVER_KEY_EXCHANGE = 1, 2, 11, 12

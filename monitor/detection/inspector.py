@@ -19,7 +19,7 @@ from monitor.detection.handshake import CertificateReader, HandshakeReader
 from monitor.detection.opening import Side
 from monitor.detection.reader import DirectionReader, Mode, is_cut
 from monitor.detection.registry import UNENCRYPTED
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 from wire.capabilities import Capability
 from wire.commands import Command
 from wire.compression import agreed_algorithm

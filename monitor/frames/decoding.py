@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from monitor.files.recordings import Recording
-from monitor.files.skimming import Shape, Skimmer, shape_of
 from monitor.frames.headers import LINK_ETHERNET, TCP, Answer, Frame, find_ip, parse_ip
-from monitor.tracking.segments import CONTROL_FLAGS, Segment
+from monitor.frames.skimming import Shape, Skimmer, shape_of
+from monitor.segments import CONTROL_FLAGS, Segment
 from monitor.tracking.settled import SettledDirections
 
 if TYPE_CHECKING:

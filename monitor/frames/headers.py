@@ -11,7 +11,7 @@ offload): then what was captured counts.
 import struct
 from enum import IntEnum
 
-from monitor.tracking.segments import Segment
+from monitor.segments import Segment
 
 # Link types, as on https://www.tcpdump.org/linktypes.html. Raw IP has another number on each system.
 LINK_NULL = 0

@@ -12,7 +12,7 @@ from monitor.reporting.masking import Masking, host_of
 from monitor.reporting.metrics import Metrics
 from monitor.reporting.report import flow_fields
 from monitor.tracking.flows import Change
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 
 # Churn of clients must not fill a disk; replication in the clear is written until the log itself would be the flood.
 _MOST_LINES_A_SECOND = 20

@@ -20,7 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from monitor.tracking.verdicts import TlsFacts, Verdict
+from monitor.verdicts import TlsFacts, Verdict
 
 _PREFIX = "binlock_monitor"
 _OTHER = "other"

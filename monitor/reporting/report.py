@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from monitor.reporting.masking import Masking
-from monitor.tracking.verdicts import Flow, TlsFacts, Verdict
+from monitor.verdicts import Flow, TlsFacts, Verdict
 
 # What wants attention comes first.
 ORDER = (

@@ -29,7 +29,7 @@ from scapy.packet import Packet
 
 from monitor.frames.fragments import Fragments
 from monitor.frames.headers import Answer, Frame
-from monitor.tracking.segments import Segment
+from monitor.segments import Segment
 
 _MOST_REASSEMBLIES = 4
 _MOST_IP_BYTES = 65535

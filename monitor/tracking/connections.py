@@ -1,8 +1,7 @@
 """One connection that is being watched: looked into, or settled and only counted."""
 
 from monitor.detection.inspector import FlowInspector
-from monitor.tracking.assembly import Hole, Piece, StreamAssembler
-from monitor.tracking.segments import (
+from monitor.segments import (
     ACK,
     FIN,
     RST,
@@ -12,8 +11,9 @@ from monitor.tracking.segments import (
     source_address,
     source_port,
 )
+from monitor.tracking.assembly import Hole, Piece, StreamAssembler
 from monitor.tracking.settled import SettledDirection
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 
 # Some segments in a row of another place: the connection is another one, and its beginning was not seen.
 _MOST_STRAYS = 3

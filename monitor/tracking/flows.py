@@ -13,11 +13,11 @@ from enum import StrEnum
 from monitor.detection.handshake import CertificateReader
 from monitor.detection.inspector import FlowInspector, unread_certificate
 from monitor.detection.opening import Side
+from monitor.segments import SYN, Segment, destination_port, reversed_key, source_port
 from monitor.tracking.connections import CLOSING_FLAGS, Connection, ends_of
 from monitor.tracking.openings import Endings, Openings
-from monitor.tracking.segments import SYN, Segment, destination_port, reversed_key, source_port
 from monitor.tracking.settled import SettledDirections
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 
 # How long a hole is waited for, and what was late of a connection that is closed; by the packets' clock.
 _PATIENCE_SECONDS = 0.2

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from monitor.tracking.segments import ACK, Segment, reversed_key
+from monitor.segments import ACK, Segment, reversed_key
 
 _MODULUS = 1 << 32
 # A segment of another connection between the same ports lies elsewhere in the sequence.

@@ -15,7 +15,7 @@ class SettledDirection:
     """One direction of a settled flow.
 
     Attributes:
-        key: as in `monitor.tracking.segments`.
+        key: as in `monitor.segments`.
         watches_commands: whether a dump command in this direction would change the verdict, so that packets that could
             hold one are worth a look.
         packets: how many were seen since it was settled.

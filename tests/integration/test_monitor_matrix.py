@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from monitor.tracking.segments import Segment
-from monitor.tracking.verdicts import Verdict
+from monitor.segments import Segment
+from monitor.verdicts import Verdict
 from tests.monitor.matrix.confusion import Matrix, Outcome, judge, run
 from tests.monitor.matrix.connections import MODULUS, Connection, Truth, noise_of
 from tests.monitor.matrix.derivations import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 
-from monitor.tracking.segments import ACK, FIN, RST, SYN, Segment, reversed_key
+from monitor.segments import ACK, FIN, RST, SYN, Segment, reversed_key
 from wire.framing import encode_packet
 
 CLIENT, SERVER = "client", "server"

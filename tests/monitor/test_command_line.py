@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from monitor.command_line import main
-from monitor.tracking.verdicts import Verdict
+from monitor.verdicts import Verdict
 from tests.monitor.capture.crafted import SYN, ethernet, ipv4, tcp
 from tests.monitor.capture.namespaces import ROOT, in_namespace, ip
 from tests.monitor.test_service import from_replica

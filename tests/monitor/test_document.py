@@ -14,7 +14,7 @@ from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
 from monitor.reporting.report import flow_fields
 from monitor.tracking.flows import Change
-from monitor.tracking.verdicts import Flow, TlsFacts, Verdict
+from monitor.verdicts import Flow, TlsFacts, Verdict
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "monitor.md").read_text()

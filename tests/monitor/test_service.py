@@ -19,7 +19,7 @@ from monitor.reporting.logs import logger, set_up_logging
 from monitor.reporting.masking import Masking
 from monitor.service import Monitor, Settings, Watched, busiest, endpoint_text
 from monitor.tracking.settled import SettledDirection, SettledDirections
-from monitor.tracking.verdicts import Verdict
+from monitor.verdicts import Verdict
 from tests.monitor.capture.crafted import SYN, ethernet, ipv4, key, tcp
 from tests.monitor.reporting.test_metrics import pairs, samples
 

@@ -21,7 +21,7 @@ from monitor.capture.triage import (
     reject_all,
 )
 from monitor.frames import headers
-from monitor.tracking.segments import CONTROL_FLAGS, Segment
+from monitor.segments import CONTROL_FLAGS, Segment
 from tests.monitor.capture import classic_bpf
 from tests.monitor.capture.crafted import (
     ACK,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from monitor.detection.handshake import HandshakeReader
 from monitor.detection.inspector import unread_certificate
 from monitor.scapy import certificate_not_after
-from monitor.tracking.verdicts import Flow, TlsFacts
+from monitor.verdicts import Flow, TlsFacts
 from tests.monitor.detection.shaking import Certificate, Handshake
 from tests.monitor.detection.watching import Watch
 from tests.monitor.segmenting import CLIENT, SERVER

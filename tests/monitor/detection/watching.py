@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from monitor.detection.handshake import CertificateReader
 from monitor.detection.inspector import FlowInspector, unread_certificate
 from monitor.detection.opening import Side
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 from tests.monitor.segmenting import CLIENT, Said
 
 

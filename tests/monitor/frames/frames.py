@@ -37,7 +37,7 @@ from scapy.layers.ppp import HDLC, PPP, PPPoE
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
-from monitor.tracking.segments import Segment
+from monitor.segments import Segment
 
 PAYLOAD = b"\x12\x00\x00\x00\x12payload"
 TIME_SECONDS = 1700000000.25

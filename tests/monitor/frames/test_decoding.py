@@ -11,7 +11,7 @@ from scapy.packet import Packet, Raw
 
 from monitor.files.recordings import Recording
 from monitor.frames.decoding import Intake
-from monitor.tracking.segments import FIN, RST, SYN, Segment
+from monitor.segments import FIN, RST, SYN, Segment
 from monitor.tracking.settled import SettledDirection, SettledDirections
 from tests.monitor.frames.frames import COMPLEX, ETHERNET, PAYLOAD, SIMPLE, TIME_SECONDS, V4, V4_KEY, V6_KEY, segment
 

@@ -17,7 +17,7 @@ from scapy.packet import Packet, Raw
 import monitor
 from monitor.frames.headers import Answer
 from monitor.scapy import Dissector, certificate_not_after
-from monitor.tracking.segments import Segment
+from monitor.segments import Segment
 from tests.monitor.frames.frames import (
     COMPLEX,
     ETHERNET,

@@ -8,7 +8,7 @@ from scapy.packet import Packet, Raw
 
 from monitor.frames.headers import Answer, parse
 from monitor.scapy import Dissector
-from monitor.tracking.segments import Segment
+from monitor.segments import Segment
 from tests.monitor.frames.frames import COMPLEX, ETHERNET, OUTER, PAYLOAD, SIMPLE, TIME_SECONDS, V4, V6, segment
 
 PORTS = frozenset({3306})

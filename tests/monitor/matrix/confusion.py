@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+from monitor.segments import CONTROL_FLAGS, Segment
 from monitor.tracking.flows import Change, FlowTable
-from monitor.tracking.segments import CONTROL_FLAGS, Segment
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 from tests.monitor.matrix.connections import Connection, Truth
 from tests.monitor.matrix.derivations import Case, cases_of
 from tests.monitor.matrix.truth import Expectation, Oracle

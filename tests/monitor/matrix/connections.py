@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from monitor.tracking.segments import ACK, FIN, RST, SYN, Segment, destination_port, reversed_key, source_port
+from monitor.segments import ACK, FIN, RST, SYN, Segment, destination_port, reversed_key, source_port
 
 __all__ = ["ACK", "FIN", "MODULUS", "RST", "SYN", "Connection", "Segment", "Truth", "payload_runs", "read_connections"]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from monitor.tracking.segments import ACK, CONTROL_FLAGS, FIN, SYN, Segment
+from monitor.segments import ACK, CONTROL_FLAGS, FIN, SYN, Segment
 from tests.monitor.matrix.connections import MODULUS, Connection, noise_of
 from tests.monitor.matrix.truth import end_of_answers, end_of_login
 from wire.login import SSL_REQUEST_BYTES, SSLRequest

@@ -14,8 +14,8 @@ from enum import Enum, auto
 
 from backports import zstd
 
-from monitor.tracking.segments import Segment
-from monitor.tracking.verdicts import Verdict
+from monitor.segments import Segment
+from monitor.verdicts import Verdict
 from tests.monitor.matrix.connections import SYN, Connection, Truth, payload_runs
 from wire.binlog import SEMI_SYNC_MAGIC, EventHeader
 from wire.commands import BinlogDump, BinlogDumpGtid, Command, Query, RegisterReplica, parse_command

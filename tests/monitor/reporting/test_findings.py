@@ -12,7 +12,7 @@ from monitor.reporting.logs import logger, set_up_logging
 from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import Metrics, Reading
 from monitor.tracking.flows import Change
-from monitor.tracking.verdicts import Flow, TlsFacts, Verdict
+from monitor.verdicts import Flow, TlsFacts, Verdict
 from tests.monitor.reporting.test_metrics import pairs, samples
 
 

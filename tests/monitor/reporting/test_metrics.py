@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
-from monitor.tracking.verdicts import TlsFacts, Verdict
+from monitor.verdicts import TlsFacts, Verdict
 
 CONTRACT = {
     "binlock_monitor_flows_total": {"verdict"},

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from monitor.reporting.masking import Masking
 from monitor.reporting.report import ORDER, Report, flow_fields, printable, readable_bytes
-from monitor.tracking.verdicts import Flow, TlsFacts, Verdict
+from monitor.verdicts import Flow, TlsFacts, Verdict
 
 PLAIN = Flow(
     1,

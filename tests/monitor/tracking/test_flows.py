@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from monitor.segments import ACK, FIN, RST, SYN, Segment, reversed_key
 from monitor.tracking.flows import Change, Eviction, FlowTable, Limits
-from monitor.tracking.segments import ACK, FIN, RST, SYN, Segment, reversed_key
-from monitor.tracking.verdicts import Flow, Verdict
+from monitor.verdicts import Flow, Verdict
 from tests.monitor.detection.shaking import Certificate, Handshake
 from tests.monitor.segmenting import CLIENT, CLIENT_KEY, SERVER, Conversation, packet, torn
 from tests.monitor.talk import (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from monitor.segments import ACK, SYN, Segment
 from monitor.tracking.openings import Endings, Openings
-from monitor.tracking.segments import ACK, SYN, Segment
 from tests.monitor.segmenting import CLIENT_KEY, Conversation
 
 

@@ -12,7 +12,7 @@ from mmap import mmap
 
 from monitor.files.pcap import Pcap
 from monitor.frames.headers import TCP, Frame, find_ip
-from monitor.tracking.segments import CONTROL_FLAGS
+from monitor.segments import CONTROL_FLAGS
 from monitor.tracking.settled import SettledDirection, SettledDirections
 
 _HALF = 1 << 31
