@@ -239,6 +239,16 @@ def test_what_is_not_settled_comes_in_its_place(tmp_path: Path) -> None:
     assert [one.payload for one in table_taken] == [b"first", b"second", b"third", b"last", b"bye"]
 
 
+@pytest.mark.parametrize("fields", [{"flags": "MF"}, {"frag": 3}, {"proto": 17}])
+def test_bulk_looks_at_fragments_and_other_protocols(tmp_path: Path, fields: dict[str, object]) -> None:
+    network = IP(src="10.0.0.1", dst="10.0.0.2")
+    frames = stream(network, [500] * 9)
+    frames = [(TIME_SECONDS, frame) for _, frame in frames]
+    frames[5] = (TIME_SECONDS, bytes(ETHERNET / IP(src="10.0.0.1", dst="10.0.0.2", **fields) / tcp(payload=b"x")))
+    (settled,) = assert_same(tmp_path, pcap(frames), direction(V4_KEY))
+    assert settled.packets == 8
+
+
 def test_time_is_kept_by_the_packets(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(pcap(stream(IP(src="10.0.0.1", dst="10.0.0.2"), [10] * 100)))
