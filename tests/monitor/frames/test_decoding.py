@@ -1,6 +1,7 @@
 import contextlib
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -240,7 +241,7 @@ def test_what_is_not_settled_comes_in_its_place(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("fields", [{"flags": "MF"}, {"frag": 3}, {"proto": 17}])
-def test_bulk_looks_at_fragments_and_other_protocols(tmp_path: Path, fields: dict[str, object]) -> None:
+def test_bulk_looks_at_fragments_and_other_protocols(tmp_path: Path, fields: dict[str, Any]) -> None:
     network = IP(src="10.0.0.1", dst="10.0.0.2")
     frames = stream(network, [500] * 9)
     frames = [(TIME_SECONDS, frame) for _, frame in frames]
