@@ -29,7 +29,8 @@ _ATTRIBUTES = """
 """
 _PROCESSES = "SELECT id, user, host FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
 # Where backup programs write down what they did: MySQL Enterprise Backup, Percona XtraBackup, mariadb-backup --history.
-_BACKUPS = ("mysql.backup_history", "mysql.mariadb_backup_history", "PERCONA_SCHEMA.xtrabackup_history")
+_BACKUPS_MYSQL = ("mysql.backup_history", "PERCONA_SCHEMA.xtrabackup_history")
+_BACKUPS_MARIADB = ("mysql.mariadb_backup_history", "PERCONA_SCHEMA.xtrabackup_history")
 _BINLOCK_PREFIX = "_binlock_"
 
 
@@ -61,7 +62,7 @@ def read_server(session: Session, role: Role) -> ServerFacts:
         accounts=read_accounts(session, version, account),
         dumps=_dumps(session, variables, account),
         channels=_guarded(lambda: _channels(session, version), _status_grant(version, account)),
-        backup=_backup(session, account),
+        backup=_backup(session, version, account),
         keyring=_keyring(session, version, account),
     )
 
@@ -228,13 +229,13 @@ def _channel(row: Row, suites: Mapping[str, str | None]) -> Channel:
     )
 
 
-def _backup(session: Session, account: AccountName) -> datetime | Unread | None:
+def _backup(session: Session, version: ServerVersion, account: AccountName) -> datetime | Unread | None:
     """The end of the last backup that any of the known programs wrote down."""
     ends: list[datetime] = []
     denied: list[str] = []
-    for table in _BACKUPS:
+    for table in _BACKUPS_MARIADB if version.is_mariadb else _BACKUPS_MYSQL:
         try:
-            rows = session.rows(f"SELECT MAX(end_time) AS ended FROM {table}")  # noqa: S608 - one of three constants
+            rows = session.rows(f"SELECT MAX(end_time) AS ended FROM {table}")  # noqa: S608 - a constant
         except Absent:
             continue
         except Denied:  # also where there is no such table
@@ -246,7 +247,7 @@ def _backup(session: Session, account: AccountName) -> datetime | Unread | None:
         return max(ends)
     if denied:
         remedy = " ".join(_grant(f"SELECT ON {table}", account) for table in denied)
-        return Unread("the audit may not look for records of backups", remedy)
+        return Unread("the audit may not look for records of backups, if there are any", remedy)
     return None
 
 

@@ -36,6 +36,7 @@ class Fix:
         commands: for a shell on the server's host.
         channel: which channel `options` are of.
         options: of CHANGE REPLICATION SOURCE TO, names without SOURCE_ and values as SQL.
+        is_channel_running: whether it is to run again afterwards.
         reloads_tls: ALTER INSTANCE RELOAD TLS comes after the statements.
         note: what a person has to do, or has to know before.
     """
@@ -45,6 +46,7 @@ class Fix:
     commands: tuple[str, ...] = ()
     channel: str = ""
     options: tuple[tuple[str, str], ...] = ()
+    is_channel_running: bool = True
     reloads_tls: bool = False
     when: When = When.FIRST
     note: str = ""

@@ -12,7 +12,7 @@ import hashlib
 import socket
 import ssl
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pymysql
 import pymysql.cursors
@@ -39,6 +39,11 @@ _ABSENT = frozenset({1064, 1146, 1054, 1193, 1109, 1286, 1049})
 
 Row = dict[str, Any]
 
+if TYPE_CHECKING:  # generic in its stubs alone
+    _Connection = Connection[pymysql.cursors.DictCursor]
+else:
+    _Connection = Connection
+
 
 class Denied(AuditError):  # noqa: N818 - named for what it is about
     """The account lacks a privilege."""
@@ -48,7 +53,7 @@ class Absent(AuditError):  # noqa: N818 - named for what it is about
     """The server has no such thing."""
 
 
-class _TlsConnection(Connection[pymysql.cursors.DictCursor]):
+class _TlsConnection(_Connection):
     """A connection that says nothing to a server that offers no TLS."""
 
     def _request_authentication(self) -> None:
@@ -129,8 +134,8 @@ _HINTS = {
 }
 
 
-def _connect(target: Target, transport: Transport, password: str) -> Connection[pymysql.cursors.DictCursor]:
-    kind: type[Connection[pymysql.cursors.DictCursor]] = Connection
+def _connect(target: Target, transport: Transport, password: str) -> _Connection:
+    kind: type[_Connection] = _Connection
     options: dict[str, Any] = {}
     if transport is Transport.UNIX_SOCKET:
         options = {"unix_socket": str(target.socket), "ssl_disabled": True}

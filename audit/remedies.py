@@ -59,13 +59,14 @@ def set_tls(version: ServerVersion, values: dict[str, str], *, note: str = "") -
     return Fix(statements=statements, reloads_tls=True, note=note)
 
 
-def change_source(version: ServerVersion, channel: str, options: dict[str, str]) -> list[str]:
-    """The statements that change a channel and run it again.
+def change_source(version: ServerVersion, channel: str, options: dict[str, str], *, is_running: bool) -> list[str]:
+    """The statements that change a channel.
 
     Args:
         version: of the replica.
         channel: its name; empty for the default one.
         options: names without SOURCE_ or MASTER_, values as SQL.
+        is_running: whether to run it again.
     """
     word = "SOURCE" if version.has_source_words else "MASTER"
     names = {name: f"GET_{word}_PUBLIC_KEY" if name == "GET_PUBLIC_KEY" else f"{word}_{name}" for name in options}
@@ -73,10 +74,13 @@ def change_source(version: ServerVersion, channel: str, options: dict[str, str])
     threads = "REPLICA" if version.has_replica_words else "SLAVE"
     if version.is_mariadb:
         own = f" {quoted(channel)}" if channel else ""
-        return [f"STOP SLAVE{own}", f"CHANGE MASTER{own} TO {assignments}", f"START SLAVE{own}"]
-    own = f" FOR CHANNEL {quoted(channel)}" if channel else ""
-    command = "CHANGE REPLICATION SOURCE TO" if version.has_source_words else "CHANGE MASTER TO"
-    return [f"STOP {threads}{own}", f"{command} {assignments}{own}", f"START {threads}{own}"]
+        statements = [f"STOP SLAVE{own}", f"CHANGE MASTER{own} TO {assignments}", f"START SLAVE{own}"]
+    else:
+        # Without FOR CHANNEL, STOP stops them all, and CHANGE is an error where there are several.
+        own = f" FOR CHANNEL {quoted(channel)}"
+        command = "CHANGE REPLICATION SOURCE TO" if version.has_source_words else "CHANGE MASTER TO"
+        statements = [f"STOP {threads}{own}", f"{command} {assignments}{own}", f"START {threads}{own}"]
+    return statements if is_running else statements[:-1]
 
 
 def statements_of(fix: Fix, version: ServerVersion) -> list[str]:
@@ -85,5 +89,5 @@ def statements_of(fix: Fix, version: ServerVersion) -> list[str]:
     if fix.reloads_tls:
         found.append("ALTER INSTANCE RELOAD TLS")
     if fix.options:
-        found += change_source(version, fix.channel, dict(fix.options))
+        found += change_source(version, fix.channel, dict(fix.options), is_running=fix.is_channel_running)
     return found

@@ -44,12 +44,11 @@ def judge_accounts(server: ServerFacts, topology: Topology) -> Iterator[Verdict]
         return
     yield _root(server, accounts)
     yield _anonymous(accounts)
-    yield _user_table(server, accounts)
-    if server.role is Role.SOURCE:
-        held = _Privileges(accounts)
-        for account in accounts:
-            if _replicates(account, held, _users_in_use(server, topology)):
-                yield from _judge_replication_account(account, held, server, topology)
+    held = _Privileges(accounts)
+    replicating = _replicating(server, accounts, held, topology) if server.role is Role.SOURCE else []
+    yield _user_table(server, accounts, replicating)
+    for account in replicating:
+        yield from _judge_replication_account(account, held, server, topology)
 
 
 @dataclass(frozen=True)
@@ -78,15 +77,24 @@ class _Privileges:
         return account.privileges.union(*(role.privileges for role in self.roles_of(account)))
 
 
-def _replicates(account: Account, held: _Privileges, users: frozenset[str]) -> bool:
-    """Whether an account is one for replicas: not the administrator at home, who may do everything."""
-    if account.is_role or account.name.is_internal:
-        return False
-    if account.name.user in users:
-        return True
-    privileges = held.of(account)
-    is_administrator = privileges >= _ADMINISTRATION and (account.name.is_local or account.name.user == "root")
-    return REPLICATION in privileges and not is_administrator
+def _replicating(
+    server: ServerFacts, accounts: tuple[Account, ...], held: _Privileges, topology: Topology
+) -> list[Account]:
+    """The accounts for replicas.
+
+    Not root, whose use by replicas has a check of its own, nor whoever runs the audit: mending those would take the
+    administrator's privileges away. Nor an administrator at home.
+    """
+    users = _users_in_use(server, topology)
+
+    def is_for_replicas(account: Account) -> bool:
+        name = account.name
+        if account.is_role or name.is_internal or name.user == "root" or name == server.account:
+            return False
+        is_administrator = held.of(account) >= _ADMINISTRATION and name.is_local
+        return name.user in users or (REPLICATION in held.of(account) and not is_administrator)
+
+    return [account for account in accounts if is_for_replicas(account)]
 
 
 def _users_in_use(server: ServerFacts, topology: Topology) -> frozenset[str]:
@@ -137,12 +145,12 @@ def _anonymous(accounts: tuple[Account, ...]) -> Verdict:
     return failed("accounts-anonymous", f"{', '.join(map(str, found))}: nobody needs to give a name", fix)
 
 
-def _user_table(server: ServerFacts, accounts: tuple[Account, ...]) -> Verdict:
+def _user_table(server: ServerFacts, accounts: tuple[Account, ...], replicating: list[Account]) -> Verdict:
     readers: list[str] = []
     statements: list[str] = []
     for account in accounts:
         name = account.name
-        if name.is_internal or name == server.account or (name.user == "root" and name.is_local):
+        if name.is_internal or name == server.account or name.user == "root":
             continue
         places = [
             place for place, held in account.schema_privileges.items() if place in _USER_TABLES and "SELECT" in held
@@ -151,6 +159,8 @@ def _user_table(server: ServerFacts, accounts: tuple[Account, ...]) -> Verdict:
             places.append("*.*")
         if places:
             readers.append(str(name))
+        # What goes beyond replication is taken away there, and twice would be an error.
+        if account not in replicating:
             statements += [f"REVOKE SELECT ON {place} FROM {name.sql}" for place in places]  # noqa: S608 - printed, never run
     but = f"besides root and {server.account}, as which the audit reads"
     if not readers:

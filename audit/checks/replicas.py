@@ -61,7 +61,8 @@ def _judge_channel(channel: Channel, server: ServerFacts, topology: Topology, fi
 
 
 def _change(channel: Channel, **options: str) -> Fix:
-    return Fix(channel=channel.name, options=tuple(options.items()))
+    is_running = channel.io_running not in {"", "No"} or channel.sql_running == "Yes"
+    return Fix(channel=channel.name, options=tuple(options.items()), is_channel_running=is_running)
 
 
 def _binlock_beside(channel: Channel, topology: Topology) -> ProxySession | None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from audit.facts import Role, ServerFacts, Topology, Transport, Unread
+from audit.facts import Role, ServerFacts, Topology, Transport, Unread, is_loopback
 from audit.findings import Fix, Verdict, When, failed, passed, unknown, warned
 from audit.remedies import (
     CIPHERS_TEXT,
@@ -218,18 +218,23 @@ def _bind_address(server: ServerFacts, topology: Topology) -> Verdict:
     if not _WILDCARD_ADDRESSES & set(bound):
         return passed("network-bind-address", ", ".join(bound))
     address = _address_in_use(server, topology)
-    fix = set_at_start(
-        "bind_address", address, note="the address that replicas use, and 127.0.0.1 if local clients need it"
-    )
+    fix = set_at_start("bind_address", address, note="where replicas and clients are seen to connect")
     return failed("network-bind-address", f"bind_address = {', '.join(bound) or 'every address'}", fix)
 
 
 def _address_in_use(server: ServerFacts, topology: Topology) -> str:
-    """The address that the server is reached at, as far as anybody was seen to use one."""
-    port = server.variable("port")
-    used = {channel.host for channel in topology.channels() if str(channel.port) == port} if port else set()
-    addresses = sorted(host for host in {*used, server.address or "127.0.0.1"} if _is_address(host))
-    return addresses[0] if len(addresses) == 1 else "<address of this server>" if not addresses else ",".join(addresses)
+    """The addresses that the server is reached at, as far as anybody was seen to use one."""
+    used = {server.variable("report_host") or "", server.address or ""}
+    if server.role is Role.SOURCE:
+        port = server.variable("port")
+        used |= {channel.host for channel in topology.channels() if str(channel.port) == port}
+    addresses = sorted(host for host in used if _is_address(host))
+    outer = [address for address in addresses if not is_loopback(address)]
+    remote = not isinstance(server.dumps, Unread) and any(not dump.is_local for dump in server.dumps)
+    if not outer:
+        return "127.0.0.1" if addresses and not remote else "<address that replicas use>"
+    takes_several = server.version.is_mysql(8, 0, 13) or server.version.is_maria(10, 11)
+    return ",".join([*outer, "127.0.0.1"]) if takes_several else outer[0]
 
 
 def _is_address(host: str) -> bool:

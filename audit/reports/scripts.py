@@ -93,9 +93,10 @@ def _changes(findings: Sequence[Finding]) -> list[str]:
     for channel, own in channels.items():
         version = own[0].version
         if isinstance(version, ServerVersion):
+            is_running = own[0].fix.is_channel_running
             options = {name: value for finding in own for name, value in finding.fix.options}
             lines += [comment for finding in own for comment in _comment(finding)]
-            lines += [f"{statement};" for statement in change_source(version, channel, options)]
+            lines += [f"{statement};" for statement in change_source(version, channel, options, is_running=is_running)]
     return lines
 
 
