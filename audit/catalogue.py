@@ -107,6 +107,7 @@ _ALL = (
     Check(
         "binlog-encryption", Severity.MEDIUM, "binary and relay logs are encrypted on disk", Practice.CONFIDENTIALITY
     ),
+    Check("binlog-checksum", Severity.MEDIUM, "events carry checksums", Practice.INTEGRITY),
     Check("accounts-root", Severity.HIGH, "root cannot log in from the network", Practice.AUTHENTICATION),
     Check("accounts-anonymous", Severity.HIGH, "there are no anonymous accounts", Practice.AUTHENTICATION),
     Check("accounts-user-table", Severity.HIGH, "only root reads mysql.user", Practice.USER_TABLE),
@@ -123,7 +124,6 @@ _ALL = (
     Check("account-host", Severity.HIGH, "it can log in from certain hosts only", Practice.NETWORK),
     # The source.
     Check("source-dumps", Severity.HIGH, "no replica reads in the clear, as the source sees it", Practice.STATUS),
-    Check("source-checksum", Severity.MEDIUM, "events carry checksums", Practice.INTEGRITY),
     Check(
         "source-checksum-verified", Severity.LOW, "the source verifies checksums before it sends", Practice.INTEGRITY
     ),

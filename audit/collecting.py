@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from audit.accounts import read_accounts
+from audit.errors import ServerUnreadable
 from audit.facts import AccountName, Certificate, Channel, Dump, KeyFile, Role, ServerFacts, Transport, Unread
 from audit.mysql import Absent, Denied, Row, Session
 from audit.versions import ServerVersion
@@ -38,8 +39,16 @@ def read_server(session: Session, role: Role) -> ServerFacts:
     """Reads all of one server.
 
     Raises:
-        ServerUnreadable: not even its version and variables can be had.
+        ServerUnreadable: not even its version and variables can be had, or it answers as no known server does.
     """
+    try:
+        return _read_server(session, role)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        what = f"{type(error).__name__}: {error}"
+        raise ServerUnreadable(f"{session.target.name}: it answers as no server that is known here: {what}") from error
+
+
+def _read_server(session: Session, role: Role) -> ServerFacts:
     identity = session.rows("SELECT VERSION() AS version, CURRENT_USER() AS account, UTC_TIMESTAMP() AS now")[0]
     version = ServerVersion.parse(str(identity["version"]))
     user, _, host = str(identity["account"]).rpartition("@")

@@ -33,6 +33,7 @@ class Fix:
     Attributes:
         statements: SQL, without the semicolon. One that has `<...>` in it needs a value that only a person has.
         settings: lines of the `[mysqld]` section, which take a restart.
+        kept: lines of it that keep for later starts what `statements` do now, where the server cannot keep it itself.
         commands: for a shell on the server's host.
         channel: which channel `options` are of.
         options: of CHANGE REPLICATION SOURCE TO, names without SOURCE_ and values as SQL.
@@ -43,6 +44,7 @@ class Fix:
 
     statements: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     channel: str = ""
     options: tuple[tuple[str, str], ...] = ()

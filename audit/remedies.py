@@ -43,7 +43,7 @@ def set_variable(version: ServerVersion, name: str, value: str, *, when: When = 
     literal = value if value.isalnum() else quoted(value)
     if version.has_persist:
         return Fix(statements=(f"SET PERSIST {name} = {literal}",), when=when, note=note)
-    return Fix(statements=(f"SET GLOBAL {name} = {literal}",), settings=(f"{name} = {value}",), when=when, note=note)
+    return Fix(statements=(f"SET GLOBAL {name} = {literal}",), kept=(f"{name} = {value}",), when=when, note=note)
 
 
 def set_at_start(name: str, value: str, *, note: str = "") -> Fix:

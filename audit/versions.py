@@ -19,6 +19,7 @@ _END_OF_SUPPORT = {
     ("MariaDB", 10, 11): datetime(2028, 2, 16, tzinfo=UTC),
     ("MariaDB", 11, 4): datetime(2029, 5, 29, tzinfo=UTC),
     ("MariaDB", 11, 8): datetime(2028, 6, 4, tzinfo=UTC),
+    ("MariaDB", 12, 3): datetime(2029, 6, 30, tzinfo=UTC),
 }
 # Between these, statements and columns are those that this package was written for.
 _KNOWN_MYSQL = ((5, 7), (9, 99))

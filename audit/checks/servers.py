@@ -25,6 +25,7 @@ _OLD_VERSIONS = re.compile(r"TLSv1(\.1)?$|SSLv[23]$")
 _GOOD_CIPHER = re.compile(r"TLS_|(ECDHE|DHE)-(RSA|ECDSA)-.*(GCM|CHACHA20|CCM)")
 _KEY_READERS = 0o077
 _DEFAULT_CERTIFICATE = "server-cert.pem"
+_OWN_FILES_NOTE = "binlock-certs makes these files; put them there first"
 
 
 def judge_server(server: ServerFacts, topology: Topology, files: Files) -> Iterator[Verdict]:
@@ -44,6 +45,7 @@ def judge_server(server: ServerFacts, topology: Topology, files: Files) -> Itera
     yield _bind_address(server, topology)
     yield _ports(server)
     yield _log_encryption(server, files)
+    yield _checksum(server)
 
 
 def has_tls(server: ServerFacts) -> bool:
@@ -85,16 +87,14 @@ def _version(server: ServerFacts) -> Verdict:
 def _enabled(server: ServerFacts, files: Files) -> Verdict:
     if has_tls(server):
         return passed("tls-enabled", "the server offers TLS")
-    return failed(
-        "tls-enabled", "the server offers no TLS: every connection is in the clear", _own_files(server, files)
-    )
+    # All at once, so that it does not begin with what the other checks of TLS would find.
+    more = {"ssl_crl": files.path("ca.crl"), "ssl_cipher": CIPHERS_TEXT, "tls_version": GOOD_VERSIONS}
+    fix = set_tls(server.version, _own_files(files) | more, note=_OWN_FILES_NOTE)
+    return failed("tls-enabled", "the server offers no TLS: every connection is in the clear", fix)
 
 
-def _own_files(server: ServerFacts, files: Files) -> Fix:
-    names = {"ssl_ca": files.path("ca.crt"), "ssl_cert": files.path("server.crt"), "ssl_key": files.path("server.key")}
-    if server.variable("tls_version") == "":
-        names["tls_version"] = GOOD_VERSIONS
-    return set_tls(server.version, names, note="binlock-certs makes these files; put them there first")
+def _own_files(files: Files) -> dict[str, str]:
+    return {"ssl_ca": files.path("ca.crt"), "ssl_cert": files.path("server.crt"), "ssl_key": files.path("server.key")}
 
 
 def _versions(server: ServerFacts) -> Verdict:
@@ -125,7 +125,7 @@ def _ciphers(server: ServerFacts) -> Verdict:
 
 
 def _certificate(server: ServerFacts, files: Files) -> Verdict:
-    fix = _own_files(server, files)
+    fix = set_tls(server.version, _own_files(files), note=_OWN_FILES_NOTE)
     shown, path = server.certificate, server.variable("ssl_cert") or ""
     if not path:
         return failed(
@@ -151,7 +151,9 @@ def _shared(server: ServerFacts, topology: Topology, files: Files) -> Verdict:
     ]
     if twins:
         reason = f"the same certificate as {', '.join(twins)}: whoever has the key of one is the other"
-        return failed("tls-certificate-shared", reason, _own_files(server, files))
+        return failed(
+            "tls-certificate-shared", reason, set_tls(server.version, _own_files(files), note=_OWN_FILES_NOTE)
+        )
     return passed("tls-certificate-shared", f"SHA-256 {own.sha256[:16]}..., shown by no other server that was read")
 
 
@@ -282,3 +284,14 @@ def _log_encryption(server: ServerFacts, files: Files) -> Verdict:
         ]
         note = "the key file is MariaDB's: lines of KEY-ID;HEXADECIMAL-KEY, in place before the restart"
     return warned("binlog-encryption", "encrypt_binlog is off", Fix(settings=tuple(settings), note=note))
+
+
+def _checksum(server: ServerFacts) -> Verdict:
+    value = server.variable("binlog_checksum") or "NONE"
+    if value.upper() != "NONE":
+        return passed("binlog-checksum", value)
+    # A replica first, whose relay log has this checksum too: MariaDB 11.8 takes a relay log for damaged that was begun
+    # without one and goes on with the source's.
+    when = When.LAST if server.role is Role.SOURCE else When.FIRST
+    fix = set_variable(server.version, "binlog_checksum", "CRC32", when=when, note="on replicas before the source")
+    return failed("binlog-checksum", "binlog_checksum is NONE: a damaged event is applied", fix)

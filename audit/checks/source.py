@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import timedelta
 
-from audit.facts import Dump, ProxySession, ServerFacts, Topology, Unread, is_loopback
-from audit.findings import Fix, Verdict, failed, passed, unknown, warned
+from audit.facts import Dump, ProxySession, Role, ServerFacts, Topology, Unread, is_loopback
+from audit.findings import Fix, Verdict, When, failed, passed, unknown, warned
 from audit.remedies import set_variable
 
 _LEAST_RETENTION = timedelta(days=1)
@@ -19,7 +21,6 @@ _BACKUP_AGE = timedelta(days=7)
 def judge_source(server: ServerFacts, topology: Topology) -> Iterator[Verdict]:
     """All checks of the source alone."""
     yield from _dumps(server, topology)
-    yield _checksum(server)
     yield _checksum_verified(server)
     yield _retention(server, topology)
     yield semi_sync(server, "source-semi-sync", ("source", "master"))
@@ -94,14 +95,6 @@ def _local_dump(dump: Dump, session: ProxySession | None, subject: str) -> Verdi
     return failed(check, f"{who} in the clear; {witness}", fix, subject=subject)
 
 
-def _checksum(server: ServerFacts) -> Verdict:
-    value = server.variable("binlog_checksum") or "NONE"
-    if value.upper() != "NONE":
-        return passed("source-checksum", value)
-    fix = set_variable(server.version, "binlog_checksum", "CRC32")
-    return failed("source-checksum", "binlog_checksum is NONE: a damaged event is applied", fix)
-
-
 def _checksum_verified(server: ServerFacts) -> Verdict:
     names = ("source_verify_checksum", "master_verify_checksum")
     if server.is_on(*names):
@@ -136,9 +129,18 @@ def _kept(server: ServerFacts) -> timedelta | None:
     """How long binary logs are kept; None for ever. Of the two variables the seconds win, in both products."""
     if server.variable("binlog_expire_logs_auto_purge") == "OFF":
         return None
-    seconds = float(server.variable("binlog_expire_logs_seconds") or 0)
-    seconds = seconds or float(server.variable("expire_logs_days") or 0) * 86_400
+    seconds = _number(server.variable("binlog_expire_logs_seconds"))
+    seconds = seconds or _number(server.variable("expire_logs_days")) * 86_400
     return timedelta(seconds=seconds) if seconds else None
+
+
+def _number(text: str | None) -> float:
+    """A variable's number, within what a timedelta holds; 0 for what is none."""
+    try:
+        number = float(text or 0)
+    except ValueError:
+        return 0
+    return 0 if math.isnan(number) else min(max(number, 0), 1e8)
 
 
 def semi_sync(server: ServerFacts, check: str, words: tuple[str, str]) -> Verdict:
@@ -152,14 +154,22 @@ def semi_sync(server: ServerFacts, check: str, words: tuple[str, str]) -> Verdic
     names = tuple(f"rpl_semi_sync_{word}_enabled" for word in words)
     if server.is_on(*names):
         return passed(check, "semi-synchronous")
+    is_source = server.role is Role.SOURCE
+    # Before a replica can answer, each commit on the source would wait for the timeout once.
+    when = When.LAST if is_source else When.FIRST
+    note = "once a replica acknowledges" if is_source else "in force once the replication threads start again"
     present = next((name for name in names if name in server.variables), None)
     if present is not None:
-        fix = set_variable(server.version, present, "ON")
+        fix = set_variable(server.version, present, "ON", when=when, note=note)
     else:
         word = words[0] if server.version.is_mysql(8, 0, 26) else words[1]
         install = f"INSTALL PLUGIN rpl_semi_sync_{word} SONAME 'semisync_{word}.so'"
-        on = set_variable(server.version, f"rpl_semi_sync_{word}_enabled", "ON")
-        fix = Fix(statements=(install, *on.statements), settings=on.settings)
+        on = set_variable(server.version, f"rpl_semi_sync_{word}_enabled", "ON", when=when, note=note)
+        fix = replace(on, statements=(install, *on.statements))
+    channels = () if isinstance(server.channels, Unread) else server.channels
+    if not is_source and len(channels) > 1 and not server.version.is_mariadb:
+        # One state for all channels: when one ends, the others misread what their sources send.
+        fix = Fix(note="not with several channels: MySQL keeps one state for all of them, and events are misread")
     return warned(check, "off: what was committed may be lost with the source", fix)
 
 

@@ -50,15 +50,21 @@ def _about(finding: Finding) -> str:
     return printable(f"{finding.check.id}: {subject}{finding.reason}")
 
 
-def _settings(findings: Iterable[Finding]) -> str:
+def _settings(findings: Sequence[Finding]) -> str:
+    parts = (
+        ("# These take a restart.", [(finding, finding.fix.settings) for finding in findings]),
+        ("# The .sql file sets these at once; here they are for later starts.", [(f, f.fix.kept) for f in findings]),
+    )
     lines: list[str] = []
-    for finding in findings:
-        if finding.fix.settings:
+    for title, group in parts:
+        filled = [(finding, settings) for finding, settings in group if settings]
+        lines += [title] if filled else []
+        for finding, settings in filled:
             lines.append(f"# {_about(finding)}")
             lines += [f"# {printable(finding.fix.note)}"] if finding.fix.note else []
             # A later line of the same name would win unseen.
-            lines += [_commented(line, "# ") for line in finding.fix.settings if line not in lines]
-    return "\n".join(["# Read at the server's next start.", "[mysqld]", *lines, ""]) if lines else ""
+            lines += [_commented(line, "# ") for line in settings if line not in lines]
+    return "\n".join(["[mysqld]", *lines, ""]) if lines else ""
 
 
 def _commands(findings: Iterable[Finding]) -> str:

@@ -36,7 +36,7 @@ def finding_fields(finding: Finding) -> dict[str, Any]:
         "reason": finding.reason,
         "fix": {
             "sql": statements_of(fix, finding.version) if finding.version else [],
-            "settings": list(fix.settings),
+            "settings": [*fix.settings, *fix.kept],
             "commands": list(fix.commands),
             "note": fix.note,
         },

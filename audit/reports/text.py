@@ -42,7 +42,7 @@ def _details(finding: Finding) -> Iterator[str]:
     fix = finding.fix
     if finding.version is not None:
         yield from (f"SQL: {printable(statement)};" for statement in statements_of(fix, finding.version))
-    yield from (f"[mysqld] {printable(line)}" for line in fix.settings)
+    yield from (f"[mysqld] {printable(line)}" for line in (*fix.settings, *fix.kept))
     yield from (f"shell: {printable(command)}" for command in fix.commands)
     if fix.note:
         yield f"note: {printable(fix.note)}"
