@@ -32,6 +32,9 @@ def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: P
         code, report = pair.audit_as_root("--fix-script", str(tmp_path / "fixes"))
         assert code == 1
         assert statuses(report) == expected(flavour)
+        # Recognised in what the server stores of it, whatever the plugin.
+        [repl] = [finding for finding in of(report, "account-password") if finding["subject"] == "repl@%"]
+        assert "common one" in repl["reason"]
         # Passwords, what is stored of them, and the words that were tried are nobody's to read.
         text = json.dumps(report) + "".join(path.read_text() for path in (tmp_path / "fixes").iterdir())
         assert WEAK not in text
@@ -119,12 +122,12 @@ def test_a_server_without_tls_is_told_nothing(bare: Callable[[Flavour], Server])
     assert int(server.sql("SHOW GLOBAL STATUS LIKE 'Access_denied_errors'")[0]["Value"]) == failures
     done = audit("--source", f"{dsn}?unsafe-plaintext=1&password-env=PW", check=False, environment={"PW": PASSWORD})
     assert "FAIL" in done.stdout.upper()
-    assert "as nobody@% over plaintext" in done.stdout
+    assert "over plaintext" in done.stdout
 
 
 @pytest.mark.parametrize("pair", [Flavour.MYSQL_9_7, Flavour.MARIADB_11_8], indirect=True, ids=lambda f: f.value)
 def test_a_certificate_is_verified_by_authority_and_by_name(pair: Pair, pki: Pki, foreign: Any) -> None:
-    pair.source.sql("CREATE USER IF NOT EXISTS looker@'%' IDENTIFIED BY %s", PASSWORD)
+    pair.source.sql("CREATE USER IF NOT EXISTS looker@'%%' IDENTIFIED BY %s", PASSWORD)
     there = f"mysql://looker@127.0.0.1:{pair.source.port}/?password-env=PW"
     environment = {"PW": PASSWORD}
     for options, complaint in (
