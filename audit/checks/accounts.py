@@ -46,7 +46,7 @@ def judge_accounts(server: ServerFacts, topology: Topology) -> Iterator[Verdict]
     yield _anonymous(accounts)
     held = _Privileges(accounts)
     replicating = _replicating(server, accounts, held, topology) if server.role is Role.SOURCE else []
-    yield _user_table(server, accounts, replicating)
+    yield _user_table(server, held, replicating)
     for account in replicating:
         yield from _judge_replication_account(account, held, server, topology)
 
@@ -72,6 +72,10 @@ class _Privileges:
                 waiting += role.roles
         return list(found.values())
 
+    def administers(self, account: Account) -> bool:
+        """Whether it runs the server; what such a one holds is not for a script to take away."""
+        return self.of(account) >= _ADMINISTRATION
+
     def of(self, account: Account) -> frozenset[str]:
         """All global privileges."""
         return account.privileges.union(*(role.privileges for role in self.roles_of(account)))
@@ -82,8 +86,8 @@ def _replicating(
 ) -> list[Account]:
     """The accounts for replicas.
 
-    Not root, whose use by replicas has a check of its own, nor whoever runs the audit: mending those would take the
-    administrator's privileges away. Nor an administrator at home.
+    Not root, whose use by replicas has a check of its own, nor whoever runs the audit, nor an administrator as whom no
+    replica logs in: mending those would take the administrator's privileges away.
     """
     users = _users_in_use(server, topology)
 
@@ -91,8 +95,7 @@ def _replicating(
         name = account.name
         if account.is_role or name.is_internal or name.user == "root" or name == server.account:
             return False
-        is_administrator = held.of(account) >= _ADMINISTRATION and name.is_local
-        return name.user in users or (REPLICATION in held.of(account) and not is_administrator)
+        return name.user in users or (REPLICATION in held.of(account) and not held.administers(account))
 
     return [account for account in accounts if is_for_replicas(account)]
 
@@ -145,10 +148,10 @@ def _anonymous(accounts: tuple[Account, ...]) -> Verdict:
     return failed("accounts-anonymous", f"{', '.join(map(str, found))}: nobody needs to give a name", fix)
 
 
-def _user_table(server: ServerFacts, accounts: tuple[Account, ...], replicating: list[Account]) -> Verdict:
+def _user_table(server: ServerFacts, held: _Privileges, replicating: list[Account]) -> Verdict:
     readers: list[str] = []
     statements: list[str] = []
-    for account in accounts:
+    for account in held.accounts:
         name = account.name
         if name.is_internal or name == server.account or name.user == "root":
             continue
@@ -160,7 +163,7 @@ def _user_table(server: ServerFacts, accounts: tuple[Account, ...], replicating:
         if places:
             readers.append(str(name))
         # What goes beyond replication is taken away there, and twice would be an error.
-        if account not in replicating:
+        if account not in replicating and not held.administers(account):
             statements += [f"REVOKE SELECT ON {place} FROM {name.sql}" for place in places]  # noqa: S608 - printed, never run
     but = f"besides root and {server.account}, as which the audit reads"
     if not readers:
@@ -231,6 +234,8 @@ def _super(account: Account, held: _Privileges) -> Verdict:
 
 def _revoke(account: Account, held: _Privileges, privileges: set[str]) -> Fix:
     """Takes privileges away, and roles that have them."""
+    if held.administers(account):
+        return Fix(note="an administrator's account: give replicas one of their own, with REPLICATION SLAVE alone")
     own = sorted(account.privileges & privileges)
     statements = [f"REVOKE {', '.join(own)} ON *.* FROM {account.name.sql}"] if own else []
     statements += [
@@ -249,6 +254,9 @@ def _privileges(account: Account, held: _Privileges) -> Verdict:
     roles = {place for role in held.roles_of(account) for place, words in role.schema_privileges.items() if words}
     if not beyond and not places and not roles and not account.grantable:
         return passed("account-privileges", "REPLICATION SLAVE, and nothing that replicas do not need", subject=subject)
+    if held.administers(account):
+        fix = _revoke(account, held, beyond)
+        return failed("account-privileges", "a replica logs in as an administrator", fix, subject=subject)
     statements = list(_revoke(account, held, beyond).statements)
     statements += [
         f"REVOKE {', '.join(sorted(words))} ON {place} FROM {account.name.sql}" for place, words in places.items()

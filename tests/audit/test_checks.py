@@ -176,6 +176,17 @@ def test_no_fix_touches_root_or_the_account_of_the_audit() -> None:
     assert not [statement for statement in statements if "'root'@'localhost'" in statement or "'auditor'" in statement]
 
 
+def test_no_script_takes_an_administrators_privileges_away() -> None:
+    dba = replace(ROOT, name=AccountName("dba", "%"))
+    idle = findings(source(accounts=(ROOT, ROLE, REPL, dba)))
+    assert not [finding for finding in idle if finding.subject == "dba@%"]
+    found = findings(source(accounts=(ROOT, dba), dumps=(replace(DUMP, user="dba"),)))
+    for check in ("account-super", "account-privileges", "accounts-user-table"):
+        [finding] = [finding for finding in found if finding.check.id == check]
+        assert finding.status is Status.FAIL
+        assert not finding.fix.statements
+
+
 def test_an_account_for_the_unix_socket_needs_no_tls() -> None:
     local = accounts(name=AccountName("repl", "localhost"), ssl_type="")
     for check in ("account-require", "account-certificate", "account-host"):

@@ -44,7 +44,8 @@ def test_help_is_enough_for_a_stranger(capsys: pytest.CaptureFixture[str]) -> No
 
 @pytest.mark.parametrize(
     "words",
-    [[], ["--source"], ["--source", "x"], ["--source", SOURCE, "--fail-on", "pass"], ["--source", SOURCE, "--json", "--sarif"],
+    [[], ["--source"], ["--source", "x"], ["--source", SOURCE, "--fail-on", "pass"],
+     ["--source", SOURCE, "--json", "--sarif"],
      ["--source", "mysql://root:hunter2@db/"], ["--source", SOURCE, "--binlock-sessions", "/none"]],
 )  # fmt: skip
 def test_misuse_is_one_line_and_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,7 +22,7 @@ LISTED = [
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    def do_GET(self) -> None:  # noqa: N802 - the library's name
+    def do_GET(self) -> None:
         self.send_response(200 if self.path == "/sessions" else 404)
         self.end_headers()
         self.wfile.write(json.dumps(LISTED).encode())
