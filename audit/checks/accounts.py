@@ -156,7 +156,7 @@ def _user_table(server: ServerFacts, held: _Privileges, replicating: list[Accoun
         if name.is_internal or name == server.account or name.user == "root":
             continue
         places = [
-            place for place, held in account.schema_privileges.items() if place in _USER_TABLES and "SELECT" in held
+            place for place, words in account.schema_privileges.items() if place in _USER_TABLES and "SELECT" in words
         ]
         if "SELECT" in account.privileges:
             places.append("*.*")

@@ -219,6 +219,9 @@ def test_a_session_explains_neither_another_account_nor_what_crosses_the_network
     assert judged("source-dumps", source(dumps=(other,)), sessions=(SESSION,)).status is Status.WARN
     remote = replace(DUMP, transport="TCP/IP", binlock={"peer": "10.0.0.2:5000", "tls_version": "TLSv1.3"})
     assert judged("source-dumps", source(dumps=(remote,)), sessions=(SESSION,)).status is Status.FAIL
+    # Nor does what crosses the network use up the session.
+    found = [f for f in findings(source(dumps=(remote, LOCAL)), sessions=(SESSION,)) if f.check.id == "source-dumps"]
+    assert [finding.status for finding in found] == [Status.FAIL, Status.PASS]
 
 
 def test_a_plaintext_leg_of_binlocks_own_is_found_through_it() -> None:

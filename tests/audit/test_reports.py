@@ -114,6 +114,8 @@ def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> Non
     assert second.count("CHANGE REPLICATION SOURCE TO") == 1
     assert "SOURCE_SSL = 1, SOURCE_SSL_CA = '/tls/ca.crt', SOURCE_SSL_VERIFY_SERVER_CERT = 1" in second
     assert "require_secure_transport" in last
+    assert "binlog_checksum" in last
+    assert "binlog_checksum" not in first
     assert last.index("REQUIRE SSL") < last.index("REQUIRE X509") < last.index("RENAME USER")
     # What needs a value of a person's waits as a comment.
     assert "-- fill in: ALTER USER 'repl'@'%' IDENTIFIED BY '<new password>';" in first

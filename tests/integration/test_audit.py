@@ -238,3 +238,51 @@ def test_the_least_privilege_of_the_documents_reads_all_there_is(
     _, report = run_audit("--source", dsn, "--replica", dsn, "--json")
     denied = [finding for finding in report["findings"] if "denied" in finding["reason"].lower()]
     assert not denied, denied
+
+
+def test_without_the_column_of_passwords_they_alone_are_unknown(
+    bare: Callable[[Flavour], Server], tmp_path: Path
+) -> None:
+    server = bare(Flavour.MYSQL_9_7)
+    server.sql("CREATE USER IF NOT EXISTS replicating@'10.0.0.1' IDENTIFIED BY %s", PASSWORD)
+    server.sql("GRANT REPLICATION SLAVE ON *.* TO replicating@'10.0.0.1'")
+    server.sql("DROP USER IF EXISTS discreet@localhost")
+    columns = server.sql("SHOW COLUMNS FROM mysql.user")
+    seen = ", ".join(f"`{row['Field']}`" for row in columns if row["Field"] != "authentication_string")
+    for statement in least_privilege(Flavour.MYSQL_9_7, "discreet@localhost"):
+        columns_only = statement.replace("SELECT ON mysql.user", f"SELECT ({seen}) ON mysql.user")
+        server.sql(columns_only.replace(" REQUIRE SSL", ""))
+    (tmp_path / "pw").write_text(STRONG)
+    dsn = f"mysql://discreet@localhost/?socket={server.socket_path}&password-file={tmp_path}/pw"
+    _, report = run_audit("--source", dsn, "--json")
+    found = {
+        finding["check"]: finding["status"] for finding in report["findings"] if "replicating" in finding["subject"]
+    }
+    assert found.pop("account-password") == "unknown"
+    assert "unknown" not in found.values()
+    assert found["account-require"] == "fail"
+
+
+@pytest.mark.parametrize("flavour", [Flavour.MARIADB_10_11, Flavour.MARIADB_11_8], ids=lambda flavour: flavour.value)
+def test_mariadbs_privileges_without_a_column_are_read(flavour: Flavour, bare: Callable[[Flavour], Server]) -> None:
+    server = bare(flavour)
+    beyond = {
+        "BINLOG ADMIN",
+        "BINLOG REPLAY",
+        "CONNECTION ADMIN",
+        "FEDERATED ADMIN",
+        "READ_ONLY ADMIN",
+        "REPLICATION MASTER ADMIN",
+        "REPLICATION SLAVE ADMIN",
+        "SET USER",
+    }
+    server.sql("CREATE USER IF NOT EXISTS broad@'10.0.0.1' IDENTIFIED BY %s", PASSWORD)
+    server.sql(f"GRANT REPLICATION SLAVE, SLAVE MONITOR, {', '.join(beyond)} ON *.* TO broad@'10.0.0.1'")
+    _, report = run_audit("--source", f"mysql://root@localhost/?socket={server.socket_path}", "--json")
+    [found] = [f for f in of(report, "account-privileges") if f["subject"] == "broad@10.0.0.1"]
+    [statement] = found["fix"]["sql"]
+    assert set(statement.removeprefix("REVOKE ").partition(" ON ")[0].split(", ")) == beyond
+    server.sql(statement)
+    _, report = run_audit("--source", f"mysql://root@localhost/?socket={server.socket_path}", "--json")
+    [found] = [f for f in of(report, "account-privileges") if f["subject"] == "broad@10.0.0.1"]
+    assert found["status"] == "pass"
