@@ -1,0 +1,1 @@
+"""The judges: pure functions from facts to verdicts."""

@@ -1,0 +1,93 @@
+"""Fixes in each server's dialect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from audit.facts import quoted
+from audit.findings import Fix, When
+from audit.versions import ServerVersion
+
+# AEAD with forward secrecy; the order and the names are OpenSSL's.
+GOOD_CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-CHACHA20-POLY1305",
+    "ECDHE-RSA-CHACHA20-POLY1305",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+GOOD_CIPHERSUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
+GOOD_VERSIONS = "TLSv1.2,TLSv1.3"
+CIPHERS_TEXT = ":".join(GOOD_CIPHERS)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where, on every server, its certificates are or will be put; `binlock-certs` makes them.
+
+    Attributes:
+        folder: holds ca.crt, ca.crl, server.crt, server.key, and on replicas replica.crt and replica.key.
+    """
+
+    folder: PurePosixPath
+
+    def path(self, name: str) -> str:
+        """A file's path."""
+        return str(self.folder / name)
+
+
+def set_variable(version: ServerVersion, name: str, value: str, *, when: When = When.FIRST, note: str = "") -> Fix:
+    """Sets a dynamic variable, now and for good."""
+    literal = value if value.isalnum() else quoted(value)
+    if version.has_persist:
+        return Fix(statements=(f"SET PERSIST {name} = {literal}",), when=when, note=note)
+    return Fix(statements=(f"SET GLOBAL {name} = {literal}",), kept=(f"{name} = {value}",), when=when, note=note)
+
+
+def set_at_start(name: str, value: str, *, note: str = "") -> Fix:
+    """Sets a variable that only the next start reads."""
+    return Fix(settings=(f"{name} = {value}",), note=note)
+
+
+def set_tls(version: ServerVersion, values: dict[str, str], *, note: str = "") -> Fix:
+    """Sets variables of TLS: in place where the server can, otherwise for the next start."""
+    if not version.has_tls_reload:
+        return Fix(settings=tuple(f"{name} = {value}" for name, value in values.items()), note=note)
+    statements = tuple(f"SET PERSIST {name} = {quoted(value)}" for name, value in values.items())
+    return Fix(statements=statements, reloads_tls=True, note=note)
+
+
+def change_source(version: ServerVersion, channel: str, options: dict[str, str], *, is_running: bool) -> list[str]:
+    """The statements that change a channel.
+
+    Args:
+        version: of the replica.
+        channel: its name; empty for the default one.
+        options: names without SOURCE_ or MASTER_, values as SQL.
+        is_running: whether to run it again.
+    """
+    word = "SOURCE" if version.has_source_words else "MASTER"
+    names = {name: f"GET_{word}_PUBLIC_KEY" if name == "GET_PUBLIC_KEY" else f"{word}_{name}" for name in options}
+    assignments = ", ".join(f"{names[name]} = {value}" for name, value in options.items())
+    threads = "REPLICA" if version.has_replica_words else "SLAVE"
+    if version.is_mariadb:
+        own = f" {quoted(channel)}" if channel else ""
+        statements = [f"STOP SLAVE{own}", f"CHANGE MASTER{own} TO {assignments}", f"START SLAVE{own}"]
+    else:
+        # Without FOR CHANNEL, STOP stops them all, and CHANGE is an error where there are several.
+        own = f" FOR CHANNEL {quoted(channel)}"
+        command = "CHANGE REPLICATION SOURCE TO" if version.has_source_words else "CHANGE MASTER TO"
+        statements = [f"STOP {threads}{own}", f"{command} {assignments}{own}", f"START {threads}{own}"]
+    return statements if is_running else statements[:-1]
+
+
+def statements_of(fix: Fix, version: ServerVersion) -> list[str]:
+    """All SQL of one fix, in order."""
+    found = list(fix.statements)
+    if fix.reloads_tls:
+        found.append("ALTER INSTANCE RELOAD TLS")
+    if fix.options:
+        found += change_source(version, fix.channel, dict(fix.options), is_running=fix.is_channel_running)
+    return found

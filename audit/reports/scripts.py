@@ -1,0 +1,116 @@
+"""Scripts that mend what was found: written for a person to read and run, never run from here.
+
+Three steps, each file named for its own: 1, the source learns TLS; 2, the replicas use it; 3, what would have locked
+them out before. In a step, `.cnf` files go to the server's configuration, `.sh` to a shell on its host, `.sql` to the
+server itself.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+from audit.facts import Role
+from audit.findings import Finding, Status, When
+from audit.remedies import change_source
+from audit.reports.text import printable
+from audit.versions import ServerVersion
+
+_REPLICAS_STEP = 2
+_PLACEHOLDER = re.compile(r"<[^<>]+>")
+_RELOAD = "ALTER INSTANCE RELOAD TLS"
+# Changes of accounts that a replica cannot make would stop it; changes of its own would be errant transactions.
+_HEAD = "SET SESSION sql_log_bin = 0"
+
+
+def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
+    """The scripts, by file name, in the order in which they are to be used."""
+    groups: dict[tuple[int, str, str], list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.version is not None and finding.status is not Status.PASS:
+            groups[_step(finding), finding.role.value, finding.server].append(finding)
+    scripts: dict[str, str] = {}
+    for (step, role, server), own in sorted(groups.items()):
+        stem = f"{step}-{role}-{re.sub(r'[^A-Za-z0-9.-]+', '_', server).strip('_')}"
+        for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own))):
+            if text:
+                scripts[f"{stem}.{suffix}"] = text
+    return scripts
+
+
+def _step(finding: Finding) -> int:
+    if finding.fix.when is When.LAST:
+        return int(When.LAST)
+    return _REPLICAS_STEP if finding.role is Role.REPLICA else int(When.FIRST)
+
+
+def _about(finding: Finding) -> str:
+    subject = f"{finding.subject}: " if finding.subject else ""
+    return printable(f"{finding.check.id}: {subject}{finding.reason}")
+
+
+def _settings(findings: Sequence[Finding]) -> str:
+    parts = (
+        ("# These take a restart.", [(finding, finding.fix.settings) for finding in findings]),
+        ("# The .sql file sets these at once; here they are for later starts.", [(f, f.fix.kept) for f in findings]),
+    )
+    lines: list[str] = []
+    for title, group in parts:
+        filled = [(finding, settings) for finding, settings in group if settings]
+        lines += [title] if filled else []
+        for finding, settings in filled:
+            lines.append(f"# {_about(finding)}")
+            lines += [f"# {printable(finding.fix.note)}"] if finding.fix.note else []
+            # A later line of the same name would win unseen.
+            lines += [_commented(line, "# ") for line in settings if line not in lines]
+    return "\n".join(["[mysqld]", *lines, ""]) if lines else ""
+
+
+def _commands(findings: Iterable[Finding]) -> str:
+    lines = [
+        line for finding in findings for command in finding.fix.commands for line in (f"# {_about(finding)}", command)
+    ]
+    return "\n".join(["set -eu", *lines, ""]) if lines else ""
+
+
+def _sql(findings: Sequence[Finding]) -> str:
+    lines: list[str] = []
+    done: set[str] = set()
+    for finding in findings:
+        statements = [statement for statement in finding.fix.statements if statement not in done]
+        done.update(statements)
+        if statements:
+            lines += _comment(finding)
+            lines += [_commented(f"{statement};", "-- fill in: ") for statement in statements]
+    if any(finding.fix.reloads_tls for finding in findings):
+        lines.append(f"{_RELOAD};")
+    lines += _changes(findings)
+    return "\n".join([f"{_HEAD};", *lines, ""]) if lines else ""
+
+
+def _changes(findings: Sequence[Finding]) -> list[str]:
+    """One CHANGE for each channel, with what all its findings ask for."""
+    channels: dict[str, list[Finding]] = defaultdict(list)
+    for finding in findings:
+        if finding.fix.options:
+            channels[finding.fix.channel].append(finding)
+    lines: list[str] = []
+    for channel, own in channels.items():
+        version = own[0].version
+        if isinstance(version, ServerVersion):
+            is_running = own[0].fix.is_channel_running
+            options = {name: value for finding in own for name, value in finding.fix.options}
+            lines += [comment for finding in own for comment in _comment(finding)]
+            lines += [f"{statement};" for statement in change_source(version, channel, options, is_running=is_running)]
+    return lines
+
+
+def _comment(finding: Finding) -> list[str]:
+    note = [f"-- {printable(finding.fix.note)}"] if finding.fix.note else []
+    return [f"-- {_about(finding)}", *note]
+
+
+def _commented(line: str, mark: str) -> str:
+    """A line that needs a value from a person waits for it as a comment."""
+    return f"{mark}{line}" if _PLACEHOLDER.search(line) else line

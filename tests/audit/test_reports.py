@@ -1,0 +1,126 @@
+"""Findings in each form, and the scripts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from audit.catalogue import CHECKS
+from audit.facts import AccountName, Role, Topology, Unreachable
+from audit.findings import Finding, Status
+from audit.judging import judge
+from audit.reports.scripts import fix_scripts
+from audit.reports.structured import json_document, sarif_document, textfile_lines
+from audit.reports.text import table_lines
+from tests.audit.facts_of import CHANNEL, DUMP, FILES, REPL, ROLE, ROOT, findings, replica, source
+
+HOSTILE = "evil\x1b[2J\nDROP DATABASE shop; -- "
+
+
+def sloppy() -> list[Finding]:
+    account = replace(REPL, name=AccountName("repl", "%"), ssl_type="", guessed="repl")
+    bad = source(
+        accounts=(ROOT, ROLE, account),
+        dumps=(replace(DUMP, transport="TCP/IP"),),
+        variables={"ssl_crl": "", "require_secure_transport": "OFF", "binlog_checksum": "NONE"},
+    )
+    plain = replace(CHANNEL, has_tls=False, ca="", verifies=False)
+    return findings(bad, replica(channels=(plain,), variables={"super_read_only": "OFF"}))
+
+
+def test_the_table_has_the_worst_first_with_what_mends_it() -> None:
+    lines = list(table_lines(sloppy(), is_coloured=False))
+    text = "\n".join(lines)
+    assert lines[0] == "source source:3306  MySQL 9.7.4"
+    ranks = [line.split()[0] for line in lines[1 : lines.index("")] if line.startswith("  ") and line[2] != " "]
+    order = ["fail", "warn", "unknown", "pass"]
+    assert ranks == sorted(ranks, key=order.index)
+    assert "SQL: ALTER USER 'repl'@'%' REQUIRE SSL;" in text
+    assert "CIS MySQL 9.7 v1.0.0 8.2" in text
+    assert "16.3.8: the source requires encryption of the account" in text
+    assert lines[-1].endswith(" pass")
+    assert "\x1b" not in text
+    assert "\x1b[1;31mfail" in "\n".join(table_lines(sloppy(), is_coloured=True))
+
+
+def test_what_a_server_says_moves_no_cursor_and_ends_no_comment() -> None:
+    channel = replace(CHANNEL, host=HOSTILE, error=HOSTILE, io_running="No", has_tls=False)
+    found = findings(source(), replica(channels=(channel,)))
+    assert all(line.isprintable() for line in table_lines(found, is_coloured=False))
+    for script in fix_scripts(found).values():
+        assert not [line for line in script.splitlines() if line.startswith("DROP")]
+        assert "\x1b" not in script
+
+
+def test_json_has_everything() -> None:
+    document = json.loads(json.dumps(json_document(sloppy())))
+    assert document["summary"]["fail"] == sum(finding["status"] == "fail" for finding in document["findings"])
+    [require] = [finding for finding in document["findings"] if finding["check"] == "account-require"]
+    assert require["fix"]["sql"] == ["ALTER USER 'repl'@'%' REQUIRE SSL"]
+    assert require["cis"] == {"benchmark": "CIS MySQL 9.7 v1.0.0", "id": "8.2"}
+    assert require["subject"] == "repl@%"
+
+
+def test_sarif_has_a_rule_for_each_check_and_a_result_for_each_finding() -> None:
+    found = sloppy()
+    document = json.loads(json.dumps(sarif_document(found, "1.0")))
+    [run] = document["runs"]
+    assert document["version"] == "2.1.0"
+    rules = [rule["id"] for rule in run["tool"]["driver"]["rules"]]
+    assert rules == list(CHECKS)
+    assert len(run["results"]) == len(found)
+    for result, finding in zip(run["results"], found, strict=True):
+        assert rules[result["ruleIndex"]] == result["ruleId"] == finding.check.id
+        # SARIF 2.1.0, 3.27.10: a level other than none goes with the kind fail alone.
+        assert (result["level"] == "none") == (result["kind"] != "fail")
+        assert (finding.status in {Status.FAIL, Status.WARN}) == (result["kind"] == "fail")
+        assert result["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+
+
+def test_the_textfile_counts_every_check_in_every_status() -> None:
+    found = sloppy()
+    text = "\n".join(textfile_lines(found, 1.5e9)) + "\n"
+    families = {family.name: family for family in text_string_to_metric_families(text)}
+    samples = {(s.labels["check"], s.labels["status"]): s.value for s in families["binlock_audit_check"].samples}
+    assert samples.keys() == {(check, status.value) for check in CHECKS for status in Status}
+    assert sum(samples.values()) == len(found)
+    assert samples["account-require", "fail"] == 1
+    assert families["binlock_audit_last_run_timestamp_seconds"].samples[0].value == 1.5e9
+    assert families["binlock_audit_servers_unreadable"].samples[0].value == 0
+
+
+def test_a_server_that_cannot_be_read_is_in_every_report() -> None:
+    found = judge(Topology((), (Unreachable("db:3306", Role.SOURCE, "nobody answers"),)), FILES)
+    assert "nobody answers" in "\n".join(table_lines(found, is_coloured=False))
+    assert json_document(found)["summary"] == {"pass": 0, "warn": 0, "fail": 0, "unknown": 1}
+    assert "binlock_audit_servers_unreadable 1" in list(textfile_lines(found, 0))
+    assert fix_scripts(found) == {}
+
+
+def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> None:
+    scripts = fix_scripts(sloppy())
+    assert list(scripts) == [
+        "1-source-source_3306.sql",
+        "2-replica-replica_3306.sql",
+        "3-replica-replica_3306.sql",
+        "3-source-source_3306.sql",
+    ]
+    assert all(script.startswith("SET SESSION sql_log_bin = 0;\n") for script in scripts.values())
+    first, second, _, last = scripts.values()
+    assert first.rstrip().endswith("ALTER INSTANCE RELOAD TLS;")
+    # One CHANGE for all that its channel lacks.
+    assert second.count("CHANGE REPLICATION SOURCE TO") == 1
+    assert "SOURCE_SSL = 1, SOURCE_SSL_CA = '/tls/ca.crt', SOURCE_SSL_VERIFY_SERVER_CERT = 1" in second
+    assert "require_secure_transport" in last
+    assert "binlog_checksum" in last
+    assert "binlog_checksum" not in first
+    assert last.index("REQUIRE SSL") < last.index("REQUIRE X509") < last.index("RENAME USER")
+    # What needs a value of a person's waits as a comment.
+    assert "-- fill in: ALTER USER 'repl'@'%' IDENTIFIED BY '<new password>';" in first
+    assert not [line for line in first.splitlines() if "<" in line and not line.startswith("--")]
+
+
+def test_a_server_that_keeps_every_practice_gets_no_script() -> None:
+    assert fix_scripts(findings(source(), replica())) == {}
