@@ -73,13 +73,13 @@ def test_a_session_whose_key_wears_out_within_an_event_ends_behind_its_last_pack
         replicating(pair.replica, gate.port, user="repl", tls=pki.authority.replica_tls(pki.replica)),
     ):
         pair.replica.wait_for_replication()
-        session = proxy.stream_of("replica-1.example")
         table.insert(1, body_bytes=40_000_000)
         gate.wait_until_held()
-        looked = proxy.stream_of("replica-1.example")["age_seconds"]
+        session = proxy.stream_of("replica-1.example")
+        looked = session["age_seconds"]
         # The proxy has looked at its keys by then.
         pair.source.wait_until(lambda: proxy.stream_of("replica-1.example")["age_seconds"] > looked + 1.5)
-        assert proxy.stream_of("replica-1.example")["session"] == session["session"]
+        assert proxy.stream_of("replica-1.example")["session"] == session["session"], proxy.events("session_ended")
         gate.open()
         ended = proxy.wait_for_end(session["session"])
         assert ended["reason"] == "key_limit"
