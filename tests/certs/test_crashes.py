@@ -16,8 +16,10 @@ from certs.authority import Authority
 from certs.errors import CertsError
 from certs.index import load_index, serial_text
 from certs.keys import KeyType
+from certs.leaves import issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
+from certs.revocation import renew_revocation_list, revoke
 
 STEPS = {"open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename"}
 KILLED = 9
@@ -28,12 +30,12 @@ def create(folder: Path) -> None:
     Authority.create(folder, name="Test CA", lifetime=Lifetime.days(3650), key_type=KeyType.ECDSA_P256)
 
 
-def issue(folder: Path) -> None:
-    Authority.open(folder).issue(Role.SOURCE, parse_names("db1.example"), lifetime=LIFETIME)
+def issue_source(folder: Path) -> None:
+    issue(Authority.open(folder), Role.SOURCE, parse_names("db1.example"), lifetime=LIFETIME)
 
 
-def revoke(folder: Path) -> None:
-    Authority.open(folder).revoke("db1.example")
+def revoke_source(folder: Path) -> None:
+    revoke(Authority.open(folder), "db1.example")
 
 
 def survives(work: Callable[[Path], None], folder: Path, *, step: int) -> bool:
@@ -79,7 +81,7 @@ def refusal_of(work: Callable[[Path], None], folder: Path) -> str:
 
 
 def assert_usable(folder: Path) -> None:
-    leaf = Authority.open(folder).issue(Role.REPLICA, parse_names("replica-1.example"), lifetime=LIFETIME)
+    leaf = issue(Authority.open(folder), Role.REPLICA, parse_names("replica-1.example"), lifetime=LIFETIME)
     entered = {entry.serial for entry in load_index(folder / "index.json").certificates}
     assert serial_text(leaf.certificate.serial_number) in entered
     for path in folder.glob("*.example.crt"):
@@ -108,14 +110,14 @@ def test_issue_cut_short_anywhere_leaves_a_usable_authority(tmp_path: Path, *, r
         create(tmp_path / str(number))
         return tmp_path / str(number)
 
-    folders = steps_of(issue, fresh)
+    folders = steps_of(issue_source, fresh)
     assert len(folders) > 12
     for folder in folders:
         if retry_first:
-            refusal = refusal_of(issue, folder)
+            refusal = refusal_of(issue_source, folder)
             if "remove it and run this again" in refusal:
                 (folder / "db1.example.key").unlink()
-                issue(folder)
+                issue_source(folder)
             else:
                 assert not refusal or "exists and is never overwritten" in refusal
             assert (folder / "db1.example.key").exists()
@@ -126,18 +128,18 @@ def test_issue_cut_short_anywhere_leaves_a_usable_authority(tmp_path: Path, *, r
 def test_revoke_cut_short_anywhere_is_never_forgotten(tmp_path: Path, *, retry_first: bool) -> None:
     def fresh(number: int) -> Path:
         create(tmp_path / str(number))
-        issue(tmp_path / str(number))
+        issue_source(tmp_path / str(number))
         return tmp_path / str(number)
 
-    folders = steps_of(revoke, fresh)
+    folders = steps_of(revoke_source, fresh)
     assert len(folders) > 8
     for folder in folders:
         [entry] = load_index(folder / "index.json").certificates
         begun = entry.revoked is not None
         if retry_first:
-            assert refusal_of(revoke, folder) == "" or "was revoked already" in refusal_of(revoke, folder)
+            assert refusal_of(revoke_source, folder) == "" or "was revoked already" in refusal_of(revoke_source, folder)
             begun = True
-        signed = Authority.open(folder).renew_revocation_list(Lifetime.days(30))
+        signed = renew_revocation_list(Authority.open(folder), Lifetime.days(30))
         assert signed.serials == ((entry.serial,) if begun else ())
         former = x509.load_pem_x509_crl((folder / "ca.crl").read_bytes())
         assert former.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number == signed.number
