@@ -18,9 +18,13 @@ def judge_revocation(chain: Chain, lists: RevocationLists, now: datetime) -> Ite
         yield warned(Check.REVOCATION, "not checked: give --crl with the list of every authority in the chain")
         return
     faults = [fault for below, above in _links(chain) for fault in _faults(below, above, lists, now)]
-    due = min((crl.next_update_utc for crl in lists if crl.next_update_utc), default=None)
-    until = f"; the next list is due by {due:%Y-%m-%d}" if due else ""
-    yield from all_or(Check.REVOCATION, faults, f"none of the chain is revoked{until}")
+    yield from all_or(Check.REVOCATION, faults, "none of the chain is revoked")
+
+
+def lists_in_use(chain: Chain, lists: RevocationLists, now: datetime) -> RevocationLists:
+    """Of several lists of one authority, the one that is looked at."""
+    found = [_list_of(above, lists, now) for _, above in _links(chain)]
+    return [crl for crl in found if crl is not None]
 
 
 def _links(chain: Chain) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:
@@ -28,11 +32,10 @@ def _links(chain: Chain) -> Iterator[tuple[x509.Certificate, x509.Certificate]]:
 
 
 def _faults(below: x509.Certificate, above: x509.Certificate, lists: RevocationLists, now: datetime) -> Iterator[str]:
-    mine = [crl for crl in lists if _is_of(crl, above)]
-    if not mine:
+    crl = _list_of(above, lists, now)
+    if crl is None:
         yield f"there is no list of {named_issuer(below)}, who issued {named(below)}: bring its CRL"
         return
-    crl = max(mine, key=lambda crl: (_counts(crl, now), crl.last_update_utc))
     who = f"the list of {named(above)}"
     usage = key_usage_of(above)
     if usage is not None and not usage.crl_sign:
@@ -48,6 +51,11 @@ def _faults(below: x509.Certificate, above: x509.Certificate, lists: RevocationL
     entry = crl.get_revoked_certificate_by_serial_number(below.serial_number)
     if entry is not None and not _is_taken_back(entry):
         yield f"{named(below)} was revoked on {entry.revocation_date_utc:%Y-%m-%d %H:%M} UTC: issue another"
+
+
+def _list_of(issuer: x509.Certificate, lists: RevocationLists, now: datetime) -> x509.CertificateRevocationList | None:
+    mine = (crl for crl in lists if _is_of(crl, issuer))
+    return max(mine, key=lambda crl: (_counts(crl, now), crl.last_update_utc), default=None)
 
 
 def _is_of(crl: x509.CertificateRevocationList, issuer: x509.Certificate) -> bool:

@@ -10,7 +10,7 @@ from cryptography.x509.oid import NameOID
 from certs.chains import Chain, build_chain, judge_chain, judge_signatures
 from certs.extensions import extension_of
 from certs.findings import Check, Finding, failed, passed, warned
-from certs.lists import RevocationLists, judge_revocation
+from certs.lists import RevocationLists, judge_revocation, lists_in_use
 from certs.names import Name, describe_name, parse_label
 from certs.profiles import Role
 
@@ -58,7 +58,7 @@ def verify(certificates: Chain, trust: Trust, wanted: Wanted, *, now: datetime) 
         yield from judge_revocation(chain, trust.lists, now)
     if wanted.name is not None:
         yield _judge_name(leaf, wanted.name)
-    yield _judge_days_left(chain, trust.lists, wanted.days, now)
+    yield _judge_days_left(chain, lists_in_use(chain, trust.lists, now), wanted.days, now)
 
 
 def _judge_name(leaf: x509.Certificate, text: str) -> Finding:

@@ -13,7 +13,9 @@ examples:
   binlock-certs show for-db1/db1.example.crt ca.crl
 """
 
-_VERIFY_EPILOG = f"""Checks that the key fits; chain and signatures up to a self-signed root in --ca; that each that each authority may sign; the purpose that --role needs; keys and signatures that are not weak; X509_STRICT, which Binlock's proxy asks for; with --crl, revocation of the whole chain, with a current
+_VERIFY_EPILOG = f"""Checks that the key fits; chain and signatures up to a self-signed root in --ca; that each
+counts now; that each authority may sign; the purpose that --role needs; keys and signatures that are not
+weak; X509_STRICT, which Binlock's proxy asks for; with --crl, revocation of the whole chain, with a current
 list for each authority; the name; the days left of the first thing that ends (fewer than {WARN_DAYS} are a
 warning).
 
