@@ -15,7 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdent
 
 from certs.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
 from certs.findings import Check, Finding, all_or, failed, passed, warned
-from certs.keys import MIN_RSA_BITS
+from certs.keys import MIN_RSA_BITS, describe_public_key
 from certs.profiles import EXTENDED_KEY_USAGES, Role
 from certs.strictness import breaches
 
@@ -85,7 +85,8 @@ def judge_chain(chain: Chain, role: Role | None, now: datetime) -> Iterator[Find
         yield from all_or(
             Check.PURPOSE, [*_wrong_purposes(chain, wanted)], f"fit for {' and '.join(_WORDS[use] for use in wanted)}"
         )
-    yield from all_or(Check.ALGORITHMS, [*_weak_algorithms(chain)], "keys and signatures are strong enough")
+    kind = describe_public_key(chain[0].public_key())
+    yield from all_or(Check.ALGORITHMS, [*_weak_algorithms(chain)], f"strong enough; its own key is {kind}")
     yield from all_or(Check.STRICT, [*breaches(chain)], "holds to RFC 5280, which Binlock's proxy asks for")
 
 

@@ -29,6 +29,9 @@ DOORS = {
     ("proxy", "prometheus_client"): "metrics",
     ("monitor", "scapy"): "scapy",
     ("monitor", "prometheus_client"): "metrics",
+    ("certs", "ssl"): "probing",
+    ("certs", "socket"): "probing",
+    ("certs", "getpass"): "command_line",
 }
 MAY_PRINT = {"command_line.py", "__main__.py"}
 

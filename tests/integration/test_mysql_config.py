@@ -6,6 +6,7 @@ be had here: tests/certs/test_mysql_config.py holds those outputs to the manual'
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +43,6 @@ class Site:
         for file in ("ca.crt", "ca.crl"):
             (out / file).write_bytes((self.authority / file).read_bytes())
         return out
-
-    def refresh_list(self) -> None:
-        for file in ("source.example", "replica-1.example"):
-            (self.folder / file / "ca.crl").write_bytes((self.authority / "ca.crl").read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -290,5 +287,29 @@ def test_the_printed_route_carries_the_stream(
             table = Table(duo.source, f"schema_{user}")
             table.insert(10)
             table.assert_same_on(duo.replica)
+        finally:
+            duo.replica.reset_replication()
+
+
+@flavours
+def test_renewed_certificates_of_every_kind_are_taken(
+    site: Site, start_duo: Callable[[Flavour], Duo], flavour: Flavour
+) -> None:
+    duo = start_duo(flavour)
+    run_printed(duo.source, account(duo, "repl_renewed"))
+    printed = config("source", "source.example", "--server", duo.version, "--folder", site.folder / "source.example")
+    [reload] = re.findall(r"`(.*;)`", printed)
+    ca, crl = site.authority / "ca.crt", site.authority / "ca.crl"
+    # The last one leaves things as they were.
+    kinds = {"ed25519": "ed25519", "rsa-3072": "rsa 3072", "ecdsa-p384": "secp384r1", "ecdsa-p256": "secp256r1"}
+    for kind, shown in kinds.items():
+        for name in ("source.example", "replica-1.example"):
+            run_certs("renew", name, "--dir", site.authority, "--replace", "--key-type", kind)
+        duo.source.sql(reload)
+        seen = run_certs("verify", "--server", f"127.0.0.1:{duo.source.port}", "--ca", ca, "--crl", crl)
+        assert shown in seen
+        run_printed(duo.replica, statement(site, duo, "repl_renewed"))
+        try:
+            replicates(duo, "repl_renewed")
         finally:
             duo.replica.reset_replication()
