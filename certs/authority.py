@@ -1,53 +1,47 @@
 """An authority as a folder: made once, opened for each command, signing under the folder's lock.
 
-    ca.crt        what every source, replica and proxy trusts                 0644
-    ca.key        what signs; it never leaves this folder                     0400
-    ca.crl        the signed revocation list, there from the first day        0644
-    index.json    every certificate that was ever signed                      0644
-    NAME.crt      a leaf                                                      0644
-    NAME.key      its key, to be moved to its host                            0600
+    ca.crt        what every source, replica and proxy trusts; below a root, its certificate too   0644
+    ca.key        what signs; it never leaves this folder                                          0400
+    ca.crl        the signed revocation list, there from the first day; with those of above        0644
+    parent.crl    below a root only: the list of above, as it was last brought here                0644
+    index.json    every certificate that was ever signed                                           0644
+    NAME.crt      a leaf, followed by the authorities between it and the root                      0644
+    NAME.key      its key, to be moved to its host; none where a signing request came              0600
 
 The order of the writes is what makes a crash harmless. `create` writes `ca.crt` last: a folder without it
 holds no authority, and nobody can have trusted it yet. `issue` writes the index first, then the key, then the
 certificate. `revoke` writes the index first, then the list: cut short in between, the next list has it.
+`renew` keeps what it is to replace under a second name before it does.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
-import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.builders import build_authority, build_leaf, build_revocation_list
+from certs.builders import Issuer, build_authority, build_revocation_list
 from certs.errors import CertsError
-from certs.index import (
-    Index,
-    IssuedCertificate,
-    create_index,
-    load_index,
-    parse_serial,
-    replace_index,
-    serial_text,
-)
-from certs.keys import KeyType, PrivateKey, generate_key, key_type_of, parse_key, serialize_key
-from certs.names import SubjectNames, parse_label
+from certs.index import Index, IssuedCertificate, create_index, load_index, replace_index, serial_text
+from certs.keys import KeyType, PrivateKey, generate_key, is_encrypted, parse_key, serialize_key
+from certs.pem import load_certificates, to_pem
 from certs.profiles import REVOCATION_LIST_LIFETIME, Lifetime, Role, Validity, utc_now
 from certs.storage import (
     MODE_AUTHORITY_FOLDER,
     MODE_AUTHORITY_KEY,
-    MODE_FOLDER,
-    MODE_KEY,
     MODE_PUBLIC,
     create_file,
     is_taken,
     locked_folder,
     make_folder,
     read_file,
-    replace_file,
     verify_secret_mode,
 )
+
+# Asked for the passphrase of a key file, and only if it has one.
+AskPassphrase = Callable[[Path], bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,85 +66,89 @@ class AuthorityFiles:
         return self.folder / "ca.crl"
 
     @property
+    def parent_list(self) -> Path:
+        """The revocation lists of the authorities above; there is none for a root."""
+        return self.folder / "parent.crl"
+
+    @property
     def index(self) -> Path:
         """What was issued."""
         return self.folder / "index.json"
 
 
 @dataclass(frozen=True, slots=True)
-class IssuedLeaf:
-    """A leaf that has been written: proof that both files are there and that the index has it."""
-
-    role: Role
-    subject: SubjectNames
-    certificate: x509.Certificate
-    certificate_file: Path
-    key_file: Path
-
-
-@dataclass(frozen=True, slots=True)
-class SignedRevocationList:
-    """A revocation list that has been written: proof that the file is there and that the index has its number."""
-
-    number: int
-    validity: Validity
-    serials: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RevokedLeaf:
-    """A certificate that has been revoked, and the list that says so."""
-
-    entry: IssuedCertificate
-    revocation_list: SignedRevocationList
-
-
-@dataclass(frozen=True, slots=True)
 class Authority:
-    """A certificate authority that can sign; `create` and `open` make it, with all that it needs."""
+    """A certificate authority that can sign; `create` and `open` make it, with all that it needs.
+
+    Attributes:
+        files: where it is.
+        certificate: its own.
+        key: what signs.
+        parents: the authorities above it, the root last; empty for a root.
+    """
 
     files: AuthorityFiles
     certificate: x509.Certificate
     key: PrivateKey
+    parents: tuple[x509.Certificate, ...] = ()
 
     @classmethod
-    def create(cls, folder: Path, *, name: str, lifetime: Lifetime, key_type: KeyType) -> "Authority":
+    def create(
+        cls,
+        folder: Path,
+        *,
+        name: str,
+        lifetime: Lifetime,
+        key_type: KeyType,
+        passphrase: bytes | None = None,
+        path_length: int = 0,
+        parent: "Authority | None" = None,
+    ) -> "Authority":
         """Make a new authority in a folder that holds none, with an empty revocation list.
+
+        Args:
+            folder: made if need be.
+            name: its common name.
+            lifetime: must end before the parent does.
+            key_type: the kind of its key.
+            passphrase: protects its key, if given.
+            path_length: how many authorities may stand below it, one below the other.
+            parent: who signs it; without one it is a root.
 
         Raises:
             CertsError: the folder holds an authority or a part of one, or cannot be written.
         """
         files = AuthorityFiles(folder)
         key = generate_key(key_type)
-        now = utc_now()
-        certificate = build_authority(name, key, lifetime.around(now))
-        revocation_list = build_revocation_list(
-            1,
-            _within(Lifetime(REVOCATION_LIST_LIFETIME).around(now), certificate),
-            authority=certificate,
-            authority_key=key,
-        )
+        validity = lifetime.around(utc_now())
+        if parent is not None:
+            if folder.resolve() == parent.files.folder.resolve():
+                _refuse_former_authority(files)
+            parent.refuse_to_sign_an_authority(validity)
+        issuer = None if parent is None else Issuer(parent.certificate, parent.key)
+        certificate = build_authority(name, key, validity, path_length=path_length, parent=issuer)
+        parents = () if parent is None else (parent.certificate, *parent.parents)
+        authority = cls(files, certificate, key, parents)
         make_folder(folder, mode=MODE_AUTHORITY_FOLDER)
         with locked_folder(folder):
             _refuse_former_authority(files)
-            create_file(files.key, serialize_key(key), mode=MODE_AUTHORITY_KEY)
-            create_file(files.revocation_list, revocation_list.public_bytes(Encoding.PEM), mode=MODE_PUBLIC)
-            create_index(files.index, Index(revocation_list_number=1))
-            create_file(files.certificate, certificate.public_bytes(Encoding.PEM), mode=MODE_PUBLIC)
-        return cls(files, certificate, key)
+            if parent is not None:
+                _enter_below(parent, authority, name)
+                create_file(files.parent_list, read_file(parent.files.revocation_list), mode=MODE_PUBLIC)
+            create_file(files.key, serialize_key(key, passphrase), mode=MODE_AUTHORITY_KEY)
+            _write_first_list(authority)
+            create_file(files.certificate, to_pem(certificate, *parents), mode=MODE_PUBLIC)
+        return authority
 
     @classmethod
-    def open(cls, folder: Path) -> "Authority":
+    def open(cls, folder: Path, passphrase: AskPassphrase | None = None) -> "Authority":
         """Read an authority and check that it can sign: key and certificate match, and it has not expired."""
         files = AuthorityFiles(folder)
-        if not is_taken(files.certificate):
-            raise CertsError(f"{folder} holds no authority (no ca.crt): make one with `binlock-certs init`")
-        try:
-            certificate = x509.load_pem_x509_certificate(read_file(files.certificate))
-        except ValueError as exc:
-            raise CertsError(f"{files.certificate} is not a PEM certificate: restore it from your backup") from exc
+        certificate, *parents = load_trust(files)
         verify_secret_mode(files.key)
-        key = parse_key(read_file(files.key), where=str(files.key))
+        content = read_file(files.key)
+        words = passphrase(files.key) if passphrase is not None and is_encrypted(content) else None
+        key = parse_key(content, where=str(files.key), passphrase=words)
         if key.public_key() != certificate.public_key():
             raise CertsError(f"{files.key} does not belong to {files.certificate}: restore both from one backup")
         if certificate.not_valid_after_utc <= utc_now():
@@ -158,129 +156,87 @@ class Authority:
                 f"the authority in {folder} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: "
                 "make a new one in another folder and issue every certificate anew"
             )
-        return cls(files, certificate, key)
+        return cls(files, certificate, key, tuple(parents))
 
-    def issue(
-        self,
-        role: Role,
-        subject: SubjectNames,
-        *,
-        lifetime: Lifetime,
-        key_type: KeyType | None = None,
-        out: Path | None = None,
-    ) -> IssuedLeaf:
-        """Make a key, sign a certificate for it, and write both.
+    @property
+    def issuers(self) -> tuple[x509.Certificate, ...]:
+        """What a leaf has to send along: this authority and those above, but for the root, which peers have."""
+        return (self.certificate, *self.parents)[:-1]
 
-        Args:
-            role: decides what the certificate may be used for.
-            subject: the names in it, and the name of its files.
-            lifetime: must end before the authority does.
-            key_type: the authority's own kind unless given.
-            out: the folder for the two files; the authority's own unless given, made if need be.
+    def refuse_to_sign_an_authority(self, validity: Validity) -> None:
+        """Raise unless this one may sign another authority that counts for so long."""
+        constraints = self.certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
+        if constraints.path_length == 0:
+            raise CertsError(
+                f"the authority in {self.files.folder} may not sign another: "
+                "make one with `binlock-certs init --allow-intermediates`"
+            )
+        self.refuse_to_be_outlived(validity)
 
-        Raises:
-            CertsError: nothing was written, or, after a failing write, nothing but an entry in the index.
-        """
-        folder = self.files.folder if out is None else out
-        certificate_file = folder / f"{subject.file_stem}.crt"
-        key_file = folder / f"{subject.file_stem}.key"
-        _refuse_former_leaf(certificate_file, key_file)
-
-        validity = lifetime.around(utc_now())
-        self._refuse_to_be_outlived(validity)
-        key = generate_key(key_type or key_type_of(self.key))
-        certificate = build_leaf(
-            role,
-            subject,
-            key.public_key(),
-            validity,
-            authority=self.certificate,
-            authority_key=self.key,
-        )
-        if out is not None:
-            make_folder(out, mode=MODE_FOLDER)
-        with locked_folder(self.files.folder):
-            _refuse_former_leaf(certificate_file, key_file)
-            self._enter(role, subject, certificate, certificate_file)
-            create_file(key_file, serialize_key(key), mode=MODE_KEY)
-            try:
-                create_file(certificate_file, certificate.public_bytes(Encoding.PEM), mode=MODE_PUBLIC)
-            except BaseException:
-                key_file.unlink(missing_ok=True)  # ours, made a moment ago, and useless alone
-                raise
-        return IssuedLeaf(role, subject, certificate, certificate_file, key_file)
-
-    def revoke(self, name: str | None = None, *, serial: str | None = None) -> RevokedLeaf:
-        """Revoke one certificate and sign the list that says so.
-
-        One whose revocation was cut short before its list was written is taken again, and the list is written.
-
-        Args:
-            name: the label that it was issued for; needed unless `serial` is given.
-            serial: its serial number, which also tells several of one name apart.
-
-        Raises:
-            CertsError: there is none, or several, or it is revoked or has expired already. Nothing was written.
-        """
-        with locked_folder(self.files.folder):
-            index = load_index(self.files.index)
-            now = utc_now().replace(microsecond=0)
-            listed = self._listed_serials()
-            entry = _find_to_revoke(index, name, serial, listed=listed, now=now)
-            if entry.revoked is None:
-                entry = msgspec.structs.replace(entry, revoked=now)
-            signed = self._sign_list(index.with_revocation(entry), Lifetime(REVOCATION_LIST_LIFETIME))
-        return RevokedLeaf(entry, signed)
-
-    def renew_revocation_list(self, lifetime: Lifetime) -> SignedRevocationList:
-        """Sign the list anew, with all that is revoked, so that it is good for another `lifetime`."""
-        with locked_folder(self.files.folder):
-            return self._sign_list(load_index(self.files.index), lifetime)
-
-    def _sign_list(self, index: Index, lifetime: Lifetime) -> SignedRevocationList:
-        """Write the index with the next number and the list of that number; the caller holds the lock."""
-        index = index.with_next_revocation_list()
-        now = utc_now()
-        validity = _within(lifetime.around(now), self.certificate)
-        listed = [entry for entry in index.certificates if _is_to_be_listed(entry, now)]
-        revocation_list = build_revocation_list(
-            index.revocation_list_number,
-            validity,
-            authority=self.certificate,
-            authority_key=self.key,
-            revoked=[_revocation(entry) for entry in listed],
-        )
-        replace_index(self.files.index, index)
-        replace_file(self.files.revocation_list, revocation_list.public_bytes(Encoding.PEM), mode=MODE_PUBLIC)
-        return SignedRevocationList(index.revocation_list_number, validity, tuple(entry.serial for entry in listed))
-
-    def _listed_serials(self) -> frozenset[str]:
-        """What the list on disk has; nothing if it is missing or damaged, since a new one replaces it."""
-        try:
-            crl = x509.load_pem_x509_crl(read_file(self.files.revocation_list))
-        except (CertsError, ValueError):
-            return frozenset()
-        return frozenset(serial_text(entry.serial_number) for entry in crl)
-
-    def _enter(self, role: Role, subject: SubjectNames, certificate: x509.Certificate, file: Path) -> None:
-        inside = file.parent.resolve() == self.files.folder.resolve()
-        entry = IssuedCertificate(
-            serial=serial_text(certificate.serial_number),
-            role=role,
-            label=subject.label,
-            names=tuple(subject.describe()),
-            not_before=certificate.not_valid_before_utc,
-            not_after=certificate.not_valid_after_utc,
-            file=file.name if inside else str(file.resolve()),
-        )
-        replace_index(self.files.index, load_index(self.files.index).with_certificate(entry))
-
-    def _refuse_to_be_outlived(self, validity: Validity) -> None:
+    def refuse_to_be_outlived(self, validity: Validity) -> None:
+        """Raise if a certificate of this validity would end after its authority."""
         end = self.certificate.not_valid_after_utc
         if validity.not_after > end:
             days = (end - utc_now()) // timedelta(days=1)
             remedy = f"ask for --days {days} or fewer" if days else "ask for --seconds, or make a new authority"
             raise CertsError(f"the certificate would outlive its authority, which ends on {end:%Y-%m-%d}: {remedy}")
+
+    def enter(
+        self,
+        certificate: x509.Certificate,
+        file: Path,
+        *,
+        role: Role,
+        label: str,
+        names: tuple[str, ...],
+        requested: bool = False,
+    ) -> None:
+        """Enter a certificate in the index, before it is handed out; the caller holds the folder's lock."""
+        inside = file.parent.resolve() == self.files.folder.resolve()
+        entry = IssuedCertificate(
+            serial=serial_text(certificate.serial_number),
+            role=role,
+            label=label,
+            names=names,
+            not_before=certificate.not_valid_before_utc,
+            not_after=certificate.not_valid_after_utc,
+            file=file.name if inside else str(file.resolve()),
+            requested=requested,
+        )
+        replace_index(self.files.index, load_index(self.files.index).with_certificate(entry))
+
+    def list_pem(self, revocation_list: x509.CertificateRevocationList) -> bytes:
+        """The list, and those of above: whoever checks revocation needs one of every authority in a chain."""
+        above = read_file(self.files.parent_list) if self.parents else b""
+        return revocation_list.public_bytes(Encoding.PEM) + above
+
+
+def load_trust(files: AuthorityFiles) -> list[x509.Certificate]:
+    """What is in `ca.crt`: the authority's own certificate first, then those above it."""
+    if not is_taken(files.certificate):
+        raise CertsError(f"{files.folder} holds no authority (no ca.crt): make one with `binlock-certs init`")
+    return load_certificates(files.certificate)
+
+
+def within(validity: Validity, authority: x509.Certificate) -> Validity:
+    """A list's span, cut where its authority ends."""
+    return Validity(validity.not_before, min(validity.not_after, authority.not_valid_after_utc))
+
+
+def _write_first_list(authority: Authority) -> None:
+    revocation_list = build_revocation_list(
+        1,
+        within(Lifetime(REVOCATION_LIST_LIFETIME).around(utc_now()), authority.certificate),
+        authority=authority.certificate,
+        authority_key=authority.key,
+    )
+    create_file(authority.files.revocation_list, authority.list_pem(revocation_list), mode=MODE_PUBLIC)
+    create_index(authority.files.index, Index(revocation_list_number=1))
+
+
+def _enter_below(parent: Authority, below: Authority, name: str) -> None:
+    with locked_folder(parent.files.folder):
+        parent.enter(below.certificate, below.files.certificate, role=Role.AUTHORITY, label=name, names=())
 
 
 def _refuse_former_authority(files: AuthorityFiles) -> None:
@@ -289,75 +245,10 @@ def _refuse_former_authority(files: AuthorityFiles) -> None:
             f"{files.folder} holds an authority already: use it with `binlock-certs issue`, "
             "or choose another folder for the new one"
         )
-    parts = [path for path in (files.key, files.revocation_list, files.index) if is_taken(path)]
+    parts = [path for path in (files.key, files.parent_list, files.revocation_list, files.index) if is_taken(path)]
     if parts:
         raise CertsError(
             f"{files.folder} has {', '.join(path.name for path in parts)} but no ca.crt. If an init was cut "
             "short here, nothing depends on them: remove them and run it again. "
             "Otherwise restore ca.crt from your backup"
         )
-
-
-def _refuse_former_leaf(certificate_file: Path, key_file: Path) -> None:
-    if is_taken(certificate_file):
-        raise CertsError(
-            f"{certificate_file} exists and is never overwritten: move it and its key away, or choose another --out"
-        )
-    if is_taken(key_file):
-        raise CertsError(
-            f"{key_file} exists without its certificate, as an issue that was cut short leaves it: "
-            "remove it and run this again"
-        )
-
-
-def _within(validity: Validity, authority: x509.Certificate) -> Validity:
-    return Validity(validity.not_before, min(validity.not_after, authority.not_valid_after_utc))
-
-
-def _find_to_revoke(
-    index: Index, name: str | None, serial: str | None, *, listed: frozenset[str], now: datetime
-) -> IssuedCertificate:
-    wanted = None if serial is None else parse_serial(serial)
-    label = None if name is None else _label(name)
-    named = [
-        entry
-        for entry in index.certificates
-        if (label is None or entry.label == label) and (wanted is None or entry.serial == wanted)
-    ]
-    who = " and ".join(
-        words for words in (name and f"the name {name!r}", wanted and f"the serial number {wanted}") if words
-    )
-    if not named:
-        raise CertsError(f"no certificate was issued here with {who}: index.json has all that were")
-    # A revocation that was cut short before its list was written is not over.
-    standing = [entry for entry in named if entry.revoked is None or entry.serial not in listed]
-    valid = [entry for entry in standing if entry.not_after > now]
-    if not standing:
-        when = max(entry.revoked for entry in named if entry.revoked is not None)
-        raise CertsError(f"the certificate with {who} was revoked already, at {when:%Y-%m-%dT%H:%M:%SZ}")
-    if not valid:
-        end = max(entry.not_after for entry in standing)
-        raise CertsError(f"the certificate with {who} expired at {end:%Y-%m-%dT%H:%M:%SZ}: nobody accepts it any more")
-    if len(valid) > 1:
-        serials = ", ".join(f"{entry.serial} (until {entry.not_after:%Y-%m-%d})" for entry in valid)
-        raise CertsError(f"{len(valid)} certificates have {who}: choose one with --serial: {serials}")
-    return valid[0]
-
-
-def _label(name: str) -> str:
-    """The name as `issue` spells it, or as it is if it could not be issued."""
-    try:
-        return str(parse_label(name).value)
-    except CertsError:
-        return name
-
-
-def _is_to_be_listed(entry: IssuedCertificate, now: datetime) -> bool:
-    # RFC 5280, 3.3: an entry stays until a list made after the certificate's end has had it. By the time that a list
-    # lives, the last one made before that end has lapsed.
-    return entry.revoked is not None and entry.not_after > now - REVOCATION_LIST_LIFETIME
-
-
-def _revocation(entry: IssuedCertificate) -> x509.RevokedCertificate:
-    builder = x509.RevokedCertificateBuilder().serial_number(int(entry.serial, 16))
-    return builder.revocation_date(entry.revoked or entry.not_before).build()

@@ -5,6 +5,7 @@ superfluous is one that it, or a verifier that follows the same rules, asks for.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -19,18 +20,43 @@ from certs.profiles import EXTENDED_KEY_USAGES, Role, Validity
 _MAX_COMMON_NAME_CHARACTERS = 64
 
 
-def build_authority(name: str, key: PrivateKey, validity: Validity) -> x509.Certificate:
-    """A self-signed root that may sign leaves and revocation lists, but no further authority (pathlen 0)."""
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """Who signs: a certificate and its key."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+
+def build_authority(
+    name: str, key: PrivateKey, validity: Validity, *, path_length: int = 0, parent: Issuer | None = None
+) -> x509.Certificate:
+    """An authority that may sign leaves and revocation lists.
+
+    Args:
+        name: its common name.
+        key: its own key.
+        validity: when it counts.
+        path_length: how many authorities may stand below it.
+        parent: who signs it; itself unless given.
+    """
     if not 0 < len(name) <= _MAX_COMMON_NAME_CHARACTERS or not name.isprintable():
         raise CertsError(f"{name!r} cannot name an authority: use 1 to 64 printable characters")
     subject = _common_name(name)
+    if parent is not None and parent.certificate.subject == subject:
+        # Verifiers find an issuer by its name; two of one name in a chain look self-issued.
+        raise CertsError(f"{name!r} is the name of the authority above: give --name another")
+    issuer = subject if parent is None else parent.certificate.subject
     builder = (
-        _certificate(subject, subject, key.public_key(), validity)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        _certificate(subject, issuer, key.public_key(), validity)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
         # cRLSign from the start: without it OpenSSL refuses every chain as soon as it checks revocation.
         .add_extension(_key_usage(key_cert_sign=True, crl_sign=True), critical=True)
     )
-    return builder.sign(key, signing_hash_of(key))
+    if parent is None:
+        return builder.sign(key, signing_hash_of(key))
+    identifier = _authority_key_identifier(parent.certificate, parent.key)
+    return builder.add_extension(identifier, critical=False).sign(parent.key, signing_hash_of(parent.key))
 
 
 def build_leaf(

@@ -1,85 +1,55 @@
-"""`binlock-certs`: the command line. The only module of the package that prints or exits."""
+"""`binlock-certs`: the command line. The only module of the package that prints, asks or exits."""
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Callable
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator
+from datetime import timedelta
+from getpass import getpass
 from pathlib import Path
-from typing import NoReturn
 
-from certs.authority import Authority, IssuedLeaf, SignedRevocationList
+from certs.authority import AskPassphrase, Authority, AuthorityFiles
+from certs.config_command import config_lines
 from certs.errors import CertsError
-from certs.hints import hint_lines
-from certs.index import serial_text
+from certs.findings import Finding, is_good
+from certs.hosts import parse_host_port
+from certs.inventory import moment, show_authority, show_file
+from certs.key_files import judge_key_file
 from certs.keys import KeyType, key_type_of
+from certs.leaves import IssuedLeaf, KeySource, due_for_renewal, issue, renew
 from certs.names import parse_names
-from certs.profiles import (
-    DEFAULT_AUTHORITY_DAYS,
-    DEFAULT_LEAF_DAYS,
-    MAX_DAYS,
-    REVOCATION_LIST_LIFETIME,
-    Lifetime,
-    Role,
+from certs.options.parser import make_parser
+from certs.passphrases import read_passphrase, refuse_short
+from certs.pem import load_certificates, load_request, load_revocation_lists
+from certs.probing import ClientPair, probe
+from certs.profiles import DEFAULT_AUTHORITY_DAYS, DEFAULT_INTERMEDIATE_DAYS, DEFAULT_LEAF_DAYS, Lifetime, Role, utc_now
+from certs.report import (
+    authority_lines,
+    due_line,
+    file_lines,
+    findings_lines,
+    findings_record,
+    leaf_lines,
+    leaf_record,
+    list_lines,
+    list_record,
+    revoked_record,
 )
+from certs.revocation import next_due, renew_revocation_list, revoke
+from certs.verification import Trust, Wanted, verify
 
 EXIT_DONE = 0
+EXIT_FOUND_FAULTS = 1
 EXIT_REFUSED = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells report it
-
-_EXIT_CODES = """exit codes:
-  0    done
-  2    refused or failed, or used wrongly; one line on standard error says why and what to do
-  130  interrupted
-"""
-
-_INIT_EPILOG = f"""DIR is made if need be, and then holds:
-  ca.crt      what every source, replica and proxy trusts
-  ca.key      what signs; keep it here, and in a backup
-  ca.crl      the signed revocation list, empty at first, good for {REVOCATION_LIST_LIFETIME.days} days
-  index.json  every certificate that was issued
-
-example:
-  binlock-certs init --dir authority --name "Orders replication CA"
-
-{_EXIT_CODES}"""
-
-_ISSUE_EPILOG = f"""roles:
-  source   answers replicas: a source, or Binlock in front of one (serverAuth)
-  replica  dials a source: a replica, or Binlock in front of one (clientAuth)
-  proxy    does both with one certificate (serverAuth and clientAuth)
-
-examples:
-  binlock-certs issue source db1.example --dir authority --ip 10.20.0.1
-  binlock-certs issue replica spiffe://example/replica/1 --dir authority --out replica-1
-  binlock-certs issue proxy gateway.example --dir authority --days 30 --json
-
-{_EXIT_CODES}"""
-
-_REVOKE_EPILOG = f"""Writes ca.crl anew. Bring it to wherever the former one went: Binlock notices by
-itself and ends the live session of that certificate.
-
-examples:
-  binlock-certs revoke replica-1.example --dir authority
-  binlock-certs revoke --serial 0a1b2c --dir authority
-
-{_EXIT_CODES}"""
-
-_CRL_EPILOG = f"""Whoever checks revocation refuses every certificate of the authority once its list has
-lapsed: run this before, and bring the new list to wherever the former one went.
-
-example:
-  binlock-certs crl --dir authority --days 90
-
-{_EXIT_CODES}"""
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's own arguments."""
     try:
-        arguments = _make_parser().parse_args(argv)
-        run: Callable[[argparse.Namespace], None] = arguments.run
-        run(arguments)
+        arguments = make_parser().parse_args(argv)
+        return _COMMANDS[arguments.command](arguments) or EXIT_DONE
     except CertsError as exc:
         print(f"binlock-certs: {' '.join(str(exc).split())}", file=sys.stderr)
         return EXIT_REFUSED
@@ -87,246 +57,216 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INTERRUPTED
     except SystemExit as exc:  # argparse, after --help
         return EXIT_DONE if exc.code is None else int(exc.code)
-    return EXIT_DONE
 
 
-class _Parser(argparse.ArgumentParser):
-    """Argparse whose complaints are one line like every other error's."""
-
-    def error(self, message: str) -> NoReturn:
-        raise CertsError(f"{message} (see `{self.prog} --help`)")
-
-
-def _make_parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="binlock-certs",
-        description="The certificate authority that encrypted replication needs.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_init(commands)
-    _add_issue(commands)
-    _add_revoke(commands)
-    _add_crl(commands)
-    return parser
-
-
-def _add_init(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = commands.add_parser(
-        "init",
-        help="make an authority",
-        description="Make a certificate authority in a folder that holds none.",
-        epilog=_INIT_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_folder(parser)
-    parser.add_argument("--name", default="Binlock CA", help="common name of the authority (default: %(default)s)")
-    parser.add_argument(
-        "--days",
-        type=_days,
-        default=DEFAULT_AUTHORITY_DAYS,
-        metavar="N",
-        help="lifetime (default: %(default)s)",
-    )
-    _add_key_type(parser, default=KeyType.ECDSA_P256, default_text="ecdsa-p256")
-    parser.set_defaults(run=_run_init)
-
-
-def _add_issue(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = commands.add_parser(
-        "issue",
-        help="make a key and a certificate for a source, a replica or a proxy",
-        description="Make a key and sign a certificate for it. Existing files are never overwritten.",
-        epilog=_ISSUE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("role", choices=[str(role) for role in Role], metavar="source|replica|proxy", help="see below")
-    parser.add_argument(
-        "name",
-        metavar="NAME",
-        help="the name that peers verify: a DNS name, an IP address, or a URI (with ://)",
-    )
-    _add_folder(parser)
-    for option, what in (("--dns", "DNS names"), ("--ip", "IP addresses"), ("--uri", "URIs")):
-        parser.add_argument(option, action="extend", nargs="+", default=[], metavar="N", help=f"further {what}")
-    lifetime = parser.add_mutually_exclusive_group()
-    lifetime.add_argument(
-        "--days", type=_days, default=DEFAULT_LEAF_DAYS, metavar="N", help="lifetime (default: %(default)s)"
-    )
-    lifetime.add_argument("--seconds", type=_seconds, metavar="N", help="lifetime, for tests and the short-lived")
-    _add_key_type(parser, default=None, default_text="that of the authority")
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="where the two files go, made if need be (default: DIR)"
-    )
-    _add_json(parser)
-    parser.set_defaults(run=_run_issue)
-
-
-def _add_revoke(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = commands.add_parser(
-        "revoke",
-        help="revoke a certificate and sign the list that says so",
-        description="Revoke one certificate, for good, and sign a revocation list that has it.",
-        epilog=_REVOKE_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the name that it was issued for")
-    parser.add_argument("--serial", metavar="S", help="its serial number, hexadecimal; tells several of one name apart")
-    _add_folder(parser)
-    _add_json(parser)
-    parser.set_defaults(run=_run_revoke)
-
-
-def _add_crl(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    parser = commands.add_parser(
-        "crl",
-        help="sign the revocation list anew",
-        description="Sign the revocation list anew, with all that is revoked, so that it is good for longer.",
-        epilog=_CRL_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    _add_folder(parser)
-    parser.add_argument(
-        "--days",
-        type=_days,
-        default=REVOCATION_LIST_LIFETIME.days,
-        metavar="N",
-        help="until the next one is due (default: %(default)s)",
-    )
-    _add_json(parser)
-    parser.set_defaults(run=_run_crl)
-
-
-def _add_json(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-
-
-def _add_folder(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--dir", type=Path, required=True, metavar="DIR", help="the authority's folder")
-
-
-def _add_key_type(parser: argparse.ArgumentParser, *, default: KeyType | None, default_text: str) -> None:
-    parser.add_argument(
-        "--key-type",
-        choices=[str(key_type) for key_type in KeyType],
-        default=default,
-        metavar="KIND",
-        help=f"{', '.join(KeyType)} (default: {default_text})",
-    )
-
-
-def _days(text: str) -> int:
-    return _whole_number(text, MAX_DAYS)
-
-
-def _seconds(text: str) -> int:
-    return _whole_number(text, MAX_DAYS * 86_400)
-
-
-def _whole_number(text: str, maximum: int) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= len(str(maximum)) and 1 <= int(text) <= maximum):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to {maximum}")
-    return int(text)
-
-
-def _run_init(arguments: argparse.Namespace) -> None:
+def _init(arguments: argparse.Namespace) -> None:
+    parent = None
+    if arguments.parent is not None:
+        if arguments.allow_intermediates:
+            raise CertsError("an authority below a root signs leaves alone: leave out --allow-intermediates")
+        parent = Authority.open(arguments.parent, _ask(arguments.parent_passphrase_file))
+    days = arguments.days or (DEFAULT_AUTHORITY_DAYS if parent is None else DEFAULT_INTERMEDIATE_DAYS)
     authority = Authority.create(
         arguments.dir,
         name=arguments.name,
-        lifetime=Lifetime.days(arguments.days),
+        lifetime=Lifetime.days(days),
         key_type=KeyType(arguments.key_type),
+        passphrase=_new_passphrase(arguments),
+        path_length=1 if arguments.allow_intermediates else 0,
+        parent=parent,
     )
     files = authority.files
     end = authority.certificate.not_valid_after_utc
-    print(f"Made the authority {arguments.name!r} ({key_type_of(authority.key)}), good until {_text(end)}:")
+    print(f"Made the authority {arguments.name!r} ({key_type_of(authority.key)}), good until {moment(end)}:")
     print(f"  {files.certificate}  for every source, replica and proxy to trust")
     print(f"  {files.revocation_list}  the revocation list, to go wherever ca.crt goes")
     print(f"  {files.key}  what signs: it stays here; back up the folder")
-    print(f"Next: binlock-certs issue source HOST --dir {arguments.dir}")
+    if arguments.allow_intermediates:
+        print(f"Next: binlock-certs init --dir FOLDER --name NAME --parent {arguments.dir}")
+    else:
+        print(f"Next: binlock-certs issue source HOST --dir {arguments.dir}")
 
 
-def _run_issue(arguments: argparse.Namespace) -> None:
+def _issue(arguments: argparse.Namespace) -> None:
     subject = parse_names(arguments.name, dns=arguments.dns, ip=arguments.ip, uri=arguments.uri)
-    authority = Authority.open(arguments.dir)
-    short_lived = arguments.seconds is not None
-    leaf = authority.issue(
+    request = None if arguments.csr is None else load_request(arguments.csr)
+    authority = _open(arguments)
+    leaf = issue(
+        authority,
         Role(arguments.role),
         subject,
-        lifetime=Lifetime.seconds(arguments.seconds) if short_lived else Lifetime.days(arguments.days),
-        key_type=None if arguments.key_type is None else KeyType(arguments.key_type),
+        lifetime=_lifetime(arguments) or Lifetime.days(DEFAULT_LEAF_DAYS),
+        key=KeySource(_key_type(arguments), request),
         out=arguments.out,
     )
-    if arguments.json:
-        print(json.dumps(_summary(leaf, authority)))
+    _print_leaf(arguments, leaf, authority, verb="Issued")
+
+
+def _renew(arguments: argparse.Namespace) -> None:
+    named = arguments.name is not None or arguments.serial is not None
+    if not named and arguments.within is None:
+        raise CertsError("say which: a NAME, --serial, or --within (see `binlock-certs renew --help`)")
+    request = None if arguments.csr is None else load_request(arguments.csr)
+    if request is not None and not named:
+        raise CertsError("a signing request is for one certificate: give its NAME or --serial")
+    authority = _open(arguments)
+    key = KeySource(_key_type(arguments), request, arguments.same_key)
+    lifetime, out = _lifetime(arguments), arguments.out
+    if arguments.within is None:
+        leaf = renew(authority, arguments.name, serial=arguments.serial, lifetime=lifetime, key=key, out=out)
+        _print_leaf(arguments, leaf, authority, verb="Renewed")
         return
-    certificate = leaf.certificate
-    print(f"Issued a {leaf.role} certificate for {', '.join(subject.describe())},")
-    serial = serial_text(certificate.serial_number)
-    print(f"good until {_text(certificate.not_valid_after_utc)}, serial {serial}:")
-    print(f"  {leaf.certificate_file}")
-    print(f"  {leaf.key_file}  to be moved to its host, for its owner alone to read")
-    for line in hint_lines(leaf, authority.files):
+    due = due_for_renewal(authority, arguments.name, serial=arguments.serial, within=timedelta(days=arguments.within))
+    leaves = [renew(authority, serial=entry.serial, lifetime=lifetime, key=key, out=out) for entry in due]
+    if arguments.json:
+        print(json.dumps({"renewed": [leaf_record(leaf, authority) for leaf in leaves]}))
+        return
+    for leaf in leaves:
+        _print_leaf(arguments, leaf, authority, verb="Renewed")
+    if not leaves:
+        print(f"Nothing to do: no certificate ends within {arguments.within} days.")
+
+
+def _revoke(arguments: argparse.Namespace) -> None:
+    if arguments.name is None and arguments.serial is None:
+        raise CertsError("say which: a NAME or --serial (see `binlock-certs revoke --help`)")
+    authority = _open(arguments)
+    revoked = revoke(authority, arguments.name, serial=arguments.serial)
+    if arguments.json:
+        print(json.dumps(revoked_record(revoked, authority)))
+        return
+    entry = revoked.entry
+    print(f"Revoked the {entry.role} certificate for {', '.join(entry.names) or entry.label}, serial {entry.serial}.")
+    _print_lines(list_lines(revoked.revocation_list, authority))
+
+
+def _crl(arguments: argparse.Namespace) -> None:
+    if arguments.if_due is not None and arguments.parent_list is None:
+        due = next_due(AuthorityFiles(arguments.dir))
+        if due is not None and due > utc_now() + timedelta(days=arguments.if_due):
+            print(json.dumps({"next_update": moment(due)}) if arguments.json else due_line(due))
+            return
+    authority = _open(arguments)
+    signed = renew_revocation_list(authority, Lifetime.days(arguments.days), parent_list=arguments.parent_list)
+    if arguments.json:
+        print(json.dumps({**list_record(signed, authority), "serials": signed.serials}))
+        return
+    _print_lines(list_lines(signed, authority))
+
+
+def _show(arguments: argparse.Namespace) -> None:
+    if (arguments.dir is None) == (not arguments.files):
+        raise CertsError("say what: files, or --dir (see `binlock-certs show --help`)")
+    now = utc_now()
+    if arguments.dir is not None:
+        record = show_authority(AuthorityFiles(arguments.dir), now)
+        if arguments.json:
+            print(json.dumps(record))
+            return
+        _print_lines(authority_lines(record, colours=_colours()))
+        return
+    records = [record for path in arguments.files for record in show_file(path, now)]
+    if arguments.json:
+        print(json.dumps({"contents": records}))
+        return
+    for record in records:
+        _print_lines(file_lines(record))
+
+
+def _verify(arguments: argparse.Namespace) -> int:
+    lists = [crl for path in arguments.crl for crl in load_revocation_lists(path)]
+    trust = Trust(load_certificates(arguments.ca), lists)
+    findings = [*(_verify_files if arguments.server is None else _verify_server)(arguments, trust)]
+    if arguments.json:
+        print(json.dumps(findings_record(findings)))
+    else:
+        _print_lines(findings_lines(findings, colours=_colours()))
+    return EXIT_DONE if is_good(findings) else EXIT_FOUND_FAULTS
+
+
+def _verify_files(arguments: argparse.Namespace, trust: Trust) -> Iterator[Finding]:
+    if arguments.certificate is None:
+        raise CertsError("say what: --certificate or --server (see `binlock-certs verify --help`)")
+    certificates = load_certificates(arguments.certificate)
+    if arguments.key is not None:
+        yield from judge_key_file(arguments.key, certificates[0])
+    role = None if arguments.role is None else Role(arguments.role)
+    yield from verify(certificates, trust, Wanted(role, arguments.name, arguments.days), now=utc_now())
+
+
+def _verify_server(arguments: argparse.Namespace, trust: Trust) -> Iterator[Finding]:
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise CertsError("--certificate and --key are shown to the server together: give both, or neither")
+    host, port = parse_host_port(arguments.server)
+    pair = None if arguments.key is None else ClientPair(arguments.certificate, arguments.key)
+    seen = probe(host, port, pair)
+    yield from seen.findings
+    if seen.certificates:
+        wanted = Wanted(Role(arguments.role or Role.SOURCE), arguments.name or host, arguments.days)
+        yield from verify(seen.certificates, trust, wanted, now=utc_now())
+
+
+def _mysql_config(arguments: argparse.Namespace) -> None:
+    _print_lines(config_lines(arguments))
+
+
+def _open(arguments: argparse.Namespace) -> Authority:
+    return Authority.open(arguments.dir, _ask(arguments.passphrase_file))
+
+
+def _ask(file: Path | None) -> AskPassphrase | None:
+    """Where a passphrase comes from, should there be one: the file, or else the terminal, or nowhere."""
+    if file is not None:
+        return lambda _: read_passphrase(file)
+    return (lambda path: getpass(f"Passphrase of {path}: ").encode()) if sys.stdin.isatty() else None
+
+
+def _new_passphrase(arguments: argparse.Namespace) -> bytes | None:
+    if arguments.passphrase_file is not None:
+        return refuse_short(read_passphrase(arguments.passphrase_file))
+    if not arguments.passphrase:
+        return None
+    if not sys.stdin.isatty():
+        raise CertsError("there is no terminal to ask for a passphrase on: give --passphrase-file")
+    first = refuse_short(getpass("Passphrase for the new key: ").encode())
+    if getpass("The same again: ").encode() != first:
+        raise CertsError("the two passphrases differ, and nothing was made: run it again")
+    return first
+
+
+def _lifetime(arguments: argparse.Namespace) -> Lifetime | None:
+    if arguments.seconds is not None:
+        return Lifetime.seconds(arguments.seconds)
+    return None if arguments.days is None else Lifetime.days(arguments.days)
+
+
+def _key_type(arguments: argparse.Namespace) -> KeyType | None:
+    return None if arguments.key_type is None else KeyType(arguments.key_type)
+
+
+def _print_leaf(arguments: argparse.Namespace, leaf: IssuedLeaf, authority: Authority, *, verb: str) -> None:
+    if arguments.json:
+        print(json.dumps(leaf_record(leaf, authority)))
+    else:
+        _print_lines(leaf_lines(leaf, authority, verb=verb))
+
+
+def _print_lines(lines: Iterable[str]) -> None:
+    for line in lines:
         print(line)
 
 
-def _run_revoke(arguments: argparse.Namespace) -> None:
-    if arguments.name is None and arguments.serial is None:
-        raise CertsError("say which: a NAME or --serial (see `binlock-certs revoke --help`)")
-    authority = Authority.open(arguments.dir)
-    revoked = authority.revoke(arguments.name, serial=arguments.serial)
-    entry, signed = revoked.entry, revoked.revocation_list
-    if arguments.json:
-        names = {"role": str(entry.role), "names": entry.names, "serial": entry.serial}
-        when = {"revoked": None if entry.revoked is None else _text(entry.revoked)}
-        print(json.dumps({**names, **when, **_list_summary(signed, authority)}))
-        return
-    print(f"Revoked the {entry.role} certificate for {', '.join(entry.names)}, serial {entry.serial}.")
-    _print_list(signed, authority)
+def _colours() -> bool:
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
 
 
-def _run_crl(arguments: argparse.Namespace) -> None:
-    authority = Authority.open(arguments.dir)
-    signed = authority.renew_revocation_list(Lifetime.days(arguments.days))
-    if arguments.json:
-        print(json.dumps({**_list_summary(signed, authority), "serials": signed.serials}))
-        return
-    _print_list(signed, authority)
-
-
-def _print_list(signed: SignedRevocationList, authority: Authority) -> None:
-    print(f"Signed revocation list {signed.number} with {len(signed.serials)} on it, the next due by")
-    print(f"{_text(signed.validity.not_after)}:")
-    print(f"  {authority.files.revocation_list}  to go wherever the former one went")
-
-
-def _list_summary(signed: SignedRevocationList, authority: Authority) -> dict[str, object]:
-    return {
-        "crl": str(authority.files.revocation_list),
-        "number": signed.number,
-        "this_update": _text(signed.validity.not_before),
-        "next_update": _text(signed.validity.not_after),
-    }
-
-
-def _summary(leaf: IssuedLeaf, authority: Authority) -> dict[str, object]:
-    return {
-        "role": str(leaf.role),
-        "names": leaf.subject.describe(),
-        "certificate": str(leaf.certificate_file),
-        "key": str(leaf.key_file),
-        "ca": str(authority.files.certificate),
-        "crl": str(authority.files.revocation_list),
-        "serial": serial_text(leaf.certificate.serial_number),
-        "not_before": _text(leaf.certificate.not_valid_before_utc),
-        "not_after": _text(leaf.certificate.not_valid_after_utc),
-    }
-
-
-def _text(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
+_COMMANDS: dict[str, Callable[[argparse.Namespace], int | None]] = {
+    "init": _init,
+    "issue": _issue,
+    "renew": _renew,
+    "revoke": _revoke,
+    "crl": _crl,
+    "show": _show,
+    "verify": _verify,
+    "mysql-config": _mysql_config,
+}

@@ -1,11 +1,11 @@
 """What to paste where after an issue: Binlock's TOML, and the statement for a replica that does TLS."""
 
-import json
 from collections.abc import Iterable
-from pathlib import Path
 
-from certs.authority import AuthorityFiles, IssuedLeaf
+from certs.authority import AuthorityFiles
+from certs.leaves import IssuedLeaf
 from certs.profiles import Role
+from certs.quoting import sql_text, toml_text
 
 
 def hint_lines(leaf: IssuedLeaf, authority: AuthorityFiles) -> list[str]:
@@ -40,7 +40,7 @@ def _roster(leaf: IssuedLeaf, _authority: AuthorityFiles) -> list[str]:
     return [
         "# Binlock beside the source, to let this one in:",
         "[[route.replica]]",
-        f"identity = {_toml(leaf.subject.identities[0])}",
+        f"identity = {toml_text(leaf.subject.identities[0])}",
         'accounts = ["repl"]',
     ]
 
@@ -51,21 +51,21 @@ def _replica_statement(leaf: IssuedLeaf, authority: AuthorityFiles) -> list[str]
         "SSL_CA": authority.certificate,
         "SSL_CRL": authority.revocation_list,
         "SSL_CERT": leaf.certificate_file,
-        "SSL_KEY": leaf.key_file,
+        "SSL_KEY": leaf.key_place,
     }
     return [
         "-- The replica (MySQL 8.0.23 and later; before, and on MariaDB, CHANGE MASTER TO MASTER_SSL ...):",
         "CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1, SOURCE_SSL_VERIFY_SERVER_CERT = 1,",
-        *_with_commas(f"  SOURCE_{setting} = {_sql(path)}" for setting, path in settings.items()),
+        *_with_commas(f"  SOURCE_{setting} = {sql_text(path)}" for setting, path in settings.items()),
     ]
 
 
 def _toml_files(leaf: IssuedLeaf, authority: AuthorityFiles) -> list[str]:
     return [
-        f"certificate = {_toml(leaf.certificate_file)}",
-        f"key = {_toml(leaf.key_file)}",
-        f"ca = {_toml(authority.certificate)}",
-        f"crl = [{_toml(authority.revocation_list)}]",
+        f"certificate = {toml_text(leaf.certificate_file)}",
+        f"key = {toml_text(leaf.key_place)}",
+        f"ca = {toml_text(authority.certificate)}",
+        f"crl = [{toml_text(authority.revocation_list)}]",
     ]
 
 
@@ -79,16 +79,3 @@ _PLACES = {
 def _with_commas(lines: Iterable[str]) -> list[str]:
     *former, last = lines
     return [*(f"{line}," for line in former), f"{last};"]
-
-
-def _toml(value: Path | str) -> str:
-    # A TOML basic string is a JSON string that leaves what is not ASCII as it is.
-    return json.dumps(_text(value), ensure_ascii=False)
-
-
-def _sql(path: Path) -> str:
-    return "'" + _text(path).replace("\\", "\\\\").replace("'", "''") + "'"
-
-
-def _text(value: Path | str) -> str:
-    return str(value.absolute() if isinstance(value, Path) else value)

@@ -31,6 +31,8 @@ class IssuedCertificate(msgspec.Struct, frozen=True):
     """Relative to the authority's folder when it is inside, absolute otherwise."""
     revoked: datetime | None = None
     """When it was revoked, if it was; `ca.crl` says so to others."""
+    requested: bool = False
+    """Its key was made elsewhere, and came here as a signing request."""
 
 
 class Index(msgspec.Struct, frozen=True):

@@ -51,14 +51,19 @@ class SubjectNames:
 
     def describe(self) -> list[str]:
         """Each name with its kind, as OpenSSL prints them: `DNS:db1.example`."""
-        return [f"{_KIND[type(name)]}:{name.value}" for name in self.names]
+        return [describe_name(name) for name in self.names]
 
 
-_KIND: dict[type[Name], str] = {
+_KIND: dict[type[x509.GeneralName], str] = {
     x509.DNSName: "DNS",
     x509.IPAddress: "IP",
     x509.UniformResourceIdentifier: "URI",
 }
+
+
+def describe_name(name: x509.GeneralName) -> str:
+    """A name with its kind: `DNS:db1.example`; of a kind that is not used here, the kind and what is in it."""
+    return f"{_KIND.get(type(name), type(name).__name__)}:{name.value}"
 
 
 def parse_names(
@@ -77,6 +82,15 @@ def parse_names(
     if subject.file_stem in ("", "ca"):
         raise CertsError(f"{label!r} cannot name a certificate, since its files would be mistaken: choose another")
     return subject
+
+
+def parse_described(label: str, described: Sequence[str]) -> SubjectNames:
+    """What `SubjectNames.describe` wrote, read again."""
+    kinds: dict[str, list[str]] = {"DNS": [], "IP": [], "URI": []}
+    for text in described:
+        kind, _, value = text.partition(":")
+        kinds[kind].append(value)
+    return parse_names(label, dns=kinds["DNS"], ip=kinds["IP"], uri=kinds["URI"])
 
 
 def parse_label(text: str) -> Name:

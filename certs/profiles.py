@@ -8,12 +8,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 
 class Role(StrEnum):
-    """Which end of replication a leaf stands for."""
+    """Which end of replication a leaf stands for, or that it is no leaf."""
 
     SOURCE = "source"
     REPLICA = "replica"
     PROXY = "proxy"
+    AUTHORITY = "authority"
 
+
+LEAF_ROLES = (Role.SOURCE, Role.REPLICA, Role.PROXY)
 
 # OpenSSL enforces these at both ends: a replica's stolen key cannot pose as a source, nor the reverse. A
 # sidecar answers replicas and dials sources with one certificate, hence both.
@@ -25,6 +28,8 @@ EXTENDED_KEY_USAGES: dict[Role, tuple[ObjectIdentifier, ...]] = {
 
 # Ten years: replacing the authority means touching every host twice, and its key does not travel.
 DEFAULT_AUTHORITY_DAYS = 3650
+# Half of that for one below a root: replacing it touches no trust store, since those have the root.
+DEFAULT_INTERMEDIATE_DAYS = 1825
 # A quarter: short enough that renewal stays a practised routine and a leaked key ages out, long enough that a
 # missed renewal is noticed by a monthly look before it stops replication.
 DEFAULT_LEAF_DAYS = 90
@@ -67,6 +72,14 @@ class Lifetime:
     def seconds(cls, count: int) -> "Lifetime":
         """The short-lived kind, for tests and for credentials that are fetched anew all the time."""
         return cls(timedelta(seconds=count), SHORT_LIVED_SKEW)
+
+    @classmethod
+    def of(cls, validity: Validity) -> "Lifetime":
+        """The lifetime that a certificate was issued with, as far as its dates show."""
+        span = validity.not_after - validity.not_before
+        if span > timedelta(days=1):
+            return cls.days(round((span - CLOCK_SKEW) / timedelta(days=1)))
+        return cls(max(span - SHORT_LIVED_SKEW, timedelta(seconds=1)), SHORT_LIVED_SKEW)
 
     def around(self, now: datetime) -> Validity:
         """The span when issued at `now`, rounded outwards to whole seconds: `length` is the least it gets."""

@@ -41,6 +41,17 @@ def replace_file(path: Path, content: bytes, *, mode: int) -> None:
         temporary.replace(path)
 
 
+def keep_aside(path: Path, aside: Path) -> None:
+    """Give a file a second name, so that replacing it loses nothing; one that is kept already stays as it is."""
+    try:
+        os.link(path, aside)
+        _sync_folder(path.parent)
+    except FileExistsError:
+        return
+    except OSError as exc:
+        raise CertsError(f"cannot keep {path} as {aside}: {_reason(exc)}") from exc
+
+
 def is_taken(path: Path) -> bool:
     """Whether anything bears this name, even a dangling link. For a better text: `create_file` decides."""
     return os.path.lexists(path)

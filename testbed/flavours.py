@@ -73,10 +73,13 @@ class Flavour(enum.Enum):
             name = {"mysql": "mariadb", "mysqld": "mariadbd"}.get(name) or name.replace("mysql", "mariadb-")
         return self.bundle().command(name)
 
-    def server_command(self, data: Path, options: Sequence[str], *, program: Path | None = None) -> list[str]:
+    def server_command(
+        self, data: Path, options: Sequence[str], *, program: Path | None = None, option_file: Path | None = None
+    ) -> list[str]:
         """The command of a server on a data directory; `options` win over the defaults here.
 
-        `program` is another path to the bundle's own, for what a server looks for beside its program.
+        `program` is another path to the bundle's own, for what a server looks for beside its program. Without an
+        `option_file` none is read, whatever the machine has.
         """
         programs = self.bundle()
         messages = programs.path("usr/share/mysql", "usr/share/mariadb")
@@ -86,7 +89,7 @@ class Flavour(enum.Enum):
             command[-1] = str(program)
         return [
             *command,
-            "--no-defaults",
+            "--no-defaults" if option_file is None else f"--defaults-file={option_file}",
             f"--datadir={data}",
             f"--lc-messages-dir={messages}",
             f"--character-sets-dir={messages / 'charsets'}",

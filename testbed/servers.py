@@ -59,6 +59,7 @@ class Server(SqlAccess):
         options: Options = (),
         host: Place | None = None,
         program: Path | None = None,
+        option_file: Path | None = None,
     ) -> None:
         """Nothing is started or written yet.
 
@@ -71,6 +72,7 @@ class Server(SqlAccess):
             options: of mysqld: a mapping without the dashes (None for no value), or words with them.
             host: a host of a testbed network to run on.
             program: another path to the flavour's program, such as a link; see `Flavour.server_command`.
+            option_file: the one option file that it reads.
         """
         self.folder = folder.resolve()
         self.flavour = flavour
@@ -85,6 +87,7 @@ class Server(SqlAccess):
             self.socket_path = Path(tempfile.gettempdir()) / f"testbed-{name}" / "mysqld.sock"
         self.options = option_words(options)
         self._alias = program
+        self._option_file = option_file
         self._program: Program | None = None
 
     def start(self) -> Self:
@@ -107,7 +110,7 @@ class Server(SqlAccess):
             f"--tmpdir={self.folder / 'tmp'}",
             *self.options,
         ]
-        command = self.flavour.server_command(data, words, program=self._alias)
+        command = self.flavour.server_command(data, words, program=self._alias, option_file=self._option_file)
         self._program = Program(command, log=self.log_path, host=self.host)
         self._program.start()
         self._program.wait_for(self._answers, f"{self.flavour.value} to answer", START_SECONDS)

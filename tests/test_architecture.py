@@ -30,6 +30,9 @@ DOORS = {
     ("monitor", "scapy"): "scapy",
     ("monitor", "prometheus_client"): "reporting",
     ("audit", "pymysql"): "mysql",
+    ("certs", "ssl"): "probing",
+    ("certs", "socket"): "probing",
+    ("certs", "getpass"): "command_line",
 }
 MAY_PRINT = {"command_line.py", "__main__.py"}
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from certs.authority import Authority, IssuedLeaf
+from certs.authority import Authority
+from certs.leaves import IssuedLeaf
 
 _ROUNDS = 10  # more flights than any handshake has
 

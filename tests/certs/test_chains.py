@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 from OpenSSL import SSL
 
-from certs.authority import Authority, IssuedLeaf
+from certs.authority import Authority
 from certs.builders import build_revocation_list
 from certs.keys import KeyType
+from certs.leaves import IssuedLeaf, KeySource, issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
 from testbed.fetch import bundle
@@ -21,7 +22,7 @@ LIFETIME = Lifetime.days(90)
 
 
 def leaf_of(authority: Authority, role: Role, name: str, **names: list[str]) -> IssuedLeaf:
-    return authority.issue(role, parse_names(name, **names), lifetime=LIFETIME)
+    return issue(authority, role, parse_names(name, **names), lifetime=LIFETIME)
 
 
 def openssl_verify(authority: Authority, leaf: IssuedLeaf, *options: str) -> subprocess.CompletedProcess[str]:
@@ -48,7 +49,7 @@ def test_openssl_verifies_every_role_strictly_and_for_its_purpose_only(
         tmp_path / "authority", name="Test CA", lifetime=Lifetime.days(3650), key_type=authority_kind
     )
     for role, allowed in PURPOSES.items():
-        leaf = authority.issue(role, parse_names(f"{role}.example"), lifetime=LIFETIME, key_type=leaf_kind)
+        leaf = issue(authority, role, parse_names(f"{role}.example"), lifetime=LIFETIME, key=KeySource(leaf_kind))
         for purpose in ("sslserver", "sslclient"):
             result = openssl_verify(authority, leaf, "-purpose", purpose)
             assert (result.returncode == 0) == (purpose in allowed), (role, purpose, result.stderr)
@@ -96,7 +97,7 @@ def test_openssl_refuses_a_leaf_that_a_later_list_revokes(authority: Authority) 
 
 
 def test_a_leaf_that_lives_for_seconds_verifies_at_once_and_not_after(authority: Authority) -> None:
-    leaf = authority.issue(Role.SOURCE, parse_names("db1.example"), lifetime=Lifetime.seconds(5))
+    leaf = issue(authority, Role.SOURCE, parse_names("db1.example"), lifetime=Lifetime.seconds(5))
     assert openssl_verify(authority, leaf).returncode == 0
     late = int(leaf.certificate.not_valid_after_utc.timestamp()) + 1
     assert "certificate has expired" in openssl_verify(authority, leaf, "-attime", str(late)).stderr

@@ -11,6 +11,7 @@ from cryptography import x509
 from certs.command_line import main
 from certs.index import serial_text
 
+COMMANDS = ("init", "issue", "renew", "revoke", "crl", "show", "verify", "mysql-config")
 EXPECTED = {
     "source": ("[route.replica_tls]",),
     "replica": ("CHANGE REPLICATION SOURCE TO", "[route.source.tls]", "[[route.replica]]"),
@@ -125,10 +126,10 @@ def test_what_is_refused_is_one_line_and_exit_2(
     assert {path: path.read_bytes() for path in folder.iterdir()} == before
 
 
-@pytest.mark.parametrize("command", [[], ["init"], ["issue"], ["revoke"], ["crl"]])
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
 def test_help_tells_the_exit_codes(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*command, "--help"]) == 0
-    assert "exit codes:\n  0    done\n  2    refused" in capsys.readouterr().out
+    assert "exit codes:\n  0    done\n  1    verify: a check failed\n  2    refused" in capsys.readouterr().out
 
 
 def test_both_ways_of_starting_it(tmp_path: Path) -> None:

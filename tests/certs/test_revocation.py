@@ -11,6 +11,7 @@ from certs.authority import Authority
 from certs.command_line import main
 from certs.errors import CertsError
 from certs.index import load_index, parse_index, parse_serial, replace_index, serial_text
+from certs.leaves import issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
 from tests.certs.test_chains import leaf_of, openssl_verify
@@ -132,7 +133,7 @@ def test_a_successor_of_the_same_name_stands(authority: Authority, run: Run, ref
     run("revoke", "r1.example")
     assert "was revoked already, at 20" in refusal("revoke", "r1.example")
     names = parse_names("r1.example")
-    successor = authority.issue(Role.REPLICA, names, lifetime=Lifetime.days(9), out=tmp_path / "new")
+    successor = issue(authority, Role.REPLICA, names, lifetime=Lifetime.days(9), out=tmp_path / "new")
     assert openssl_verify(authority, successor).returncode == 0
     assert "certificate revoked" in openssl_verify(authority, former).stderr
     run("revoke", "r1.example")
@@ -144,7 +145,7 @@ def test_several_of_one_name_are_told_apart_by_serial(
 ) -> None:
     first = leaf_of(authority, Role.REPLICA, "r1.example")
     names = parse_names("r1.example")
-    second = authority.issue(Role.REPLICA, names, lifetime=Lifetime.days(9), out=tmp_path / "new")
+    second = issue(authority, Role.REPLICA, names, lifetime=Lifetime.days(9), out=tmp_path / "new")
     refused = refusal("revoke", "r1.example")
     assert "2 certificates have the name 'r1.example': choose one with --serial: " in refused
     serials = [serial_text(leaf.certificate.serial_number) for leaf in (first, second)]
@@ -166,7 +167,7 @@ def test_what_cannot_be_revoked_is_said_and_changes_nothing(authority: Authority
     assert "no certificate was issued here with the serial number 0abc" in refusal("revoke", "--serial", "abc")
     assert "say which: a NAME or --serial" in refusal("revoke")
     assert "is not a whole number" in refusal("crl", "--days", "0")
-    authority.issue(Role.REPLICA, parse_names("r1.example"), lifetime=Lifetime(timedelta(seconds=-1)))
+    issue(authority, Role.REPLICA, parse_names("r1.example"), lifetime=Lifetime(timedelta(seconds=-1)))
     assert "expired at 20" in refusal("revoke", "r1.example")
 
 

@@ -1,0 +1,88 @@
+"""Ours and OpenSSL's `verify -crl_check_all` say the same of good and bad chains, and of every two faults at once."""
+
+import itertools
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from certs.findings import Check, Finding, Verdict
+from certs.pem import load_certificates, load_revocation_lists
+from certs.profiles import Role, utc_now
+from certs.verification import Trust, Wanted, verify
+from testbed.fetch import bundle
+from tests.certs.worlds import VARIATIONS, World
+
+GOOD = {
+    "all good", "root sent too", "middle trusted too", "root allows one below", "middle allows none below",
+    "older root beside", "namesake beside", "leaf has an unknown extension", "leaf for anything", "leaf without usage",
+    "leaf for encipherment", "middle for servers", "leaf of RSA 2048", "leaf of Ed25519", "leaf of P-384",
+    "host of the wildcard", "host by address", "leaf by common name alone", "leaf by the root",
+    "older list has the leaf", "lapsed list beside", "leaf's revocation taken back",
+}  # fmt: skip
+# Bad under X509_STRICT alone.
+NOT_STRICT = {
+    "no identifiers in leaf", "no identifier in middle", "middle without usage", "constraints not critical",
+    "leaf may sign certificates", "leaf without subject",
+}  # fmt: skip
+
+
+def ours(folder: Path, host: str) -> list[Finding]:
+    trust = Trust(load_certificates(folder / "ca.pem"), load_revocation_lists(folder / "crl.pem"))
+    return list(verify(load_certificates(folder / "sent.pem"), trust, Wanted(Role.SOURCE, host), now=utc_now()))
+
+
+def faults(findings: list[Finding], *, strict: bool) -> list[Finding]:
+    return [
+        finding
+        for finding in findings
+        if finding.verdict is Verdict.FAIL and (strict or finding.check is not Check.STRICT)
+    ]
+
+
+def openssl(folder: Path, host: str, *, strict: bool) -> subprocess.CompletedProcess[str]:
+    """OpenSSL's own words, at the security level that Debian's mysqld runs with."""
+    sent = str(folder / "sent.pem")
+    by_name = ("-verify_ip", host) if host[-1].isdigit() else ("-verify_hostname", host)
+    command = [
+        *bundle("openssl").command("openssl"), "verify", "-crl_check_all", "-auth_level", "2", "-purpose", "sslserver",
+        "-CAfile", str(folder / "ca.pem"), "-CRLfile", str(folder / "crl.pem"), "-untrusted", sent, *by_name,
+        *(["-x509_strict"] if strict else []), sent,
+    ]  # fmt: skip
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def judged(folder: Path, *labels: str) -> tuple[list[Finding], dict[bool, bool], str]:
+    """Our findings, and whether OpenSSL takes it, by strictness."""
+    world = World.good()
+    for label in labels:
+        VARIATIONS[label](world)
+    if not world.lists:
+        raise ValueError("without any list OpenSSL refuses, and we say that nothing was checked")
+    world.write(folder)
+    answers = {strict: openssl(folder, world.host, strict=strict) for strict in (False, True)}
+    said = {strict: answer.returncode == 0 for strict, answer in answers.items()}
+    return ours(folder, world.host), said, answers[True].stderr
+
+
+@pytest.mark.parametrize("label", VARIATIONS)
+def test_each_variation_is_judged_as_openssl_does(tmp_path: Path, label: str) -> None:
+    findings, taken, words = judged(tmp_path, label)
+    for strict in (False, True):
+        assert (not faults(findings, strict=strict)) == taken[strict], (strict, words, findings)
+    assert taken == {False: label in GOOD | NOT_STRICT, True: label in GOOD}, words
+
+
+@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.soak)])
+def test_two_variations_at_once_are_judged_as_openssl_does(tmp_path: Path, stride: int) -> None:
+    wrong, seen = [], 0
+    for first, second in itertools.islice(itertools.combinations(VARIATIONS, 2), 0, None, stride):
+        try:
+            findings, taken, words = judged(tmp_path, first, second)
+        except (LookupError, ValueError):  # the two cannot be had together
+            continue
+        seen += 1
+        found = {strict: faults(findings, strict=strict) for strict in (False, True)}
+        wrong += [(first, second, strict, words, found) for strict in found if (not found[strict]) != taken[strict]]
+    assert not wrong, (len(wrong), wrong[:5])
+    assert seen > 1800 / stride
