@@ -3,7 +3,10 @@
 `python -m tests.certs.test_document` writes them anew.
 """
 
+import contextlib
+import io
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +16,8 @@ from certs.findings import Check
 from certs.options.parser import make_parser
 from certs.servers import parse_server
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "certificates.md"
+ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "certificates.md"
 MEANINGS = {
     Check.TLS: "the port offers TLS within MySQL's protocol, and which version and cipher come of it",
     Check.KEY: "the key file is its owner's alone, opens without a passphrase, and belongs to the certificate",
@@ -87,6 +91,35 @@ def test_every_command_and_no_other_is_listed() -> None:
     listed = re.findall(r"^\| `([a-z-]+)` \|", DOCUMENT.read_text().partition("## The authority")[0], re.MULTILINE)
     help_text = make_parser().format_help()
     assert listed == re.findall(r"^    ([a-z-]+)\b", help_text, re.MULTILINE)
+
+
+def examples() -> Iterator[str]:
+    parser = make_parser()
+    texts = [(ROOT / name).read_text() for name in ("README.md", "docs/certificates.md")]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        for command in re.findall(r"^    ([a-z-]+)\b", parser.format_help(), re.MULTILINE):
+            with pytest.raises(SystemExit):
+                parser.parse_args([command, "--help"])
+    for text in (*texts, printed.getvalue()):
+        joined = text.replace("\\\n", " ")
+        yield from (match[1] for match in re.finditer(r"^ *binlock-certs (\w.*)$", joined, re.MULTILINE))
+
+
+def test_every_example_is_understood() -> None:
+    found = [shlex.split(example, comments=True) for example in examples()]
+    for words in found:
+        make_parser().parse_args(words)
+    assert len(found) > 30
+    assert {words[0] for words in found} >= {
+        "init",
+        "issue",
+        "renew",
+        "revoke",
+        "crl",
+        "show",
+        "verify",
+        "mysql-config",
+    }
 
 
 if __name__ == "__main__":

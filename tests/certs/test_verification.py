@@ -18,12 +18,29 @@ GOOD = {
     "older root beside", "namesake beside", "leaf has an unknown extension", "leaf for anything", "leaf without usage",
     "leaf for encipherment", "middle for servers", "leaf of RSA 2048", "leaf of Ed25519", "leaf of P-384",
     "host of the wildcard", "host by address", "leaf by common name alone", "leaf by the root",
-    "older list has the leaf", "lapsed list beside", "leaf's revocation taken back",
+    "older list has the leaf", "lapsed list beside", "list of tomorrow beside", "leaf's revocation taken back",
 }  # fmt: skip
 # Bad under X509_STRICT alone.
 NOT_STRICT = {
     "no identifiers in leaf", "no identifier in middle", "middle without usage", "constraints not critical",
     "leaf may sign certificates", "leaf without subject",
+}  # fmt: skip
+# What the bad ones are told to be at fault; others come along, such as the days left of what has ended.
+REASONS = {
+    Check.CHAIN: {"middle not sent", "middle alone trusted", "leaf signed itself", "leaf forged", "middle forged",
+                  "leaf forged without identifier", "leaf names another issuer key", "leaf trusted alone"},
+    Check.VALIDITY: {"leaf expired", "leaf not yet", "middle expired", "root expired"},
+    Check.AUTHORITIES: {"middle is no authority", "middle without constraints", "middle may not sign certificates",
+                        "root allows none below", "leaf has an unknown critical extension"},
+    Check.PURPOSE: {"leaf for clients", "leaf for lists alone", "middle for clients"},
+    Check.ALGORITHMS: {"leaf of RSA 1024"},
+    Check.NAME: {"another host", "host below the wildcard", "wildcard for all of example", "another address",
+                 "leaf without names"},
+    Check.REVOCATION: {"middle may not sign lists", "no list of middle", "no list of root", "leaf revoked",
+                       "leaf revoked for its key", "middle revoked", "root revoked", "list of middle lapsed",
+                       "list of root not yet", "list of middle forged", "list of middle in part",
+                       "newer list has the leaf"},
+    Check.STRICT: NOT_STRICT,
 }  # fmt: skip
 
 
@@ -71,6 +88,12 @@ def test_each_variation_is_judged_as_openssl_does(tmp_path: Path, label: str) ->
     for strict in (False, True):
         assert (not faults(findings, strict=strict)) == taken[strict], (strict, words, findings)
     assert taken == {False: label in GOOD | NOT_STRICT, True: label in GOOD}, words
+    told = {finding.check for finding in faults(findings, strict=True)}
+    assert {check for check, labels in REASONS.items() if label in labels} <= told
+
+
+def test_every_variation_is_good_or_has_its_reason() -> None:
+    assert GOOD | set().union(*REASONS.values()) == VARIATIONS.keys()
 
 
 @pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.soak)])

@@ -300,6 +300,7 @@ VARIATIONS: dict[str, Fault] = {
     "another host": change_world(host="db2.example"),
     "host of the wildcard": change_world(host="a.wild.example"),
     "host below the wildcard": change_world(host="a.b.wild.example"),
+    "wildcard for all of example": change("leaf", names=[x509.DNSName("*.example")]),
     "host by address": change_world(host="10.0.0.5"),
     "another address": change_world(host="10.0.0.6"),
     "leaf without names": change("leaf", names=None),
@@ -321,5 +322,6 @@ VARIATIONS: dict[str, Fault] = {
         ListDescription("middle", "middle", [("leaf", None)], begin=NOW - timedelta(hours=2))
     ),
     "older list has the leaf": add_list(ListDescription("middle", "middle", [("leaf", None)], begin=NOW - 9 * DAY)),
+    "list of tomorrow beside": add_list(ListDescription("middle", "middle", [("leaf", None)], begin=NOW + DAY)),
     "lapsed list beside": add_list(ListDescription("middle", "middle", begin=NOW - 9 * DAY, due=NOW - 8 * DAY)),
 }
