@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from certs.authority import AuthorityFiles, load_trust
 from certs.errors import CertsError
@@ -19,6 +20,8 @@ from certs.storage import read_file
 from certs.verification import WARN_DAYS
 
 Record = dict[str, object]
+
+_PURPOSES = {ExtendedKeyUsageOID.SERVER_AUTH: "serverAuth", ExtendedKeyUsageOID.CLIENT_AUTH: "clientAuth"}
 
 
 def show_authority(files: AuthorityFiles, now: datetime) -> Record:
@@ -143,8 +146,7 @@ def _names(names: x509.SubjectAlternativeName | None) -> list[str]:
 
 
 def _purposes(uses: x509.ExtendedKeyUsage | None) -> list[str]:
-    # The only public spelling of an OID's name is in its text: `<ObjectIdentifier(oid=1.3..., name=serverAuth)>`.
-    return [] if uses is None else [repr(use).partition("name=")[2].rstrip(")>") for use in uses]
+    return [] if uses is None else [_PURPOSES.get(use, use.dotted_string) for use in uses]
 
 
 def _days(end: datetime, now: datetime) -> int:

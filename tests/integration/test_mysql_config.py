@@ -7,6 +7,7 @@ be had here: tests/certs/test_mysql_config.py holds those outputs to the manual'
 from __future__ import annotations
 
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import pymysql
 import pytest
 
+from testbed.fetch import bundle
 from testbed.flavours import Flavour
 from testbed.programs import Program
 from testbed.servers import Server, free_port
@@ -313,3 +315,36 @@ def test_renewed_certificates_of_every_kind_are_taken(
             replicates(duo, "repl_renewed")
         finally:
             duo.replica.reset_replication()
+
+
+@flavours
+def test_folders_of_authorities_and_lists_and_one_cipher(
+    site: Site, start_duo: Callable[[Flavour], Duo], flavour: Flavour, tmp_path: Path
+) -> None:
+    trusted, revoked = tmp_path / "trusted", tmp_path / "revoked"
+    for folder, file, word in ((trusted, "ca.crt", "CERTIFICATE"), (revoked, "ca.crl", "X509 CRL")):
+        folder.mkdir()
+        text = (site.authority / file).read_text()
+        blocks = re.findall(rf"-----BEGIN {word}-----.*?-----END {word}-----\n", text, re.DOTALL)
+        for number, block in enumerate(blocks):
+            (folder / f"{number}.pem").write_text(block)
+        subprocess.run([*bundle("openssl").command("openssl"), "rehash", str(folder)], check=True)
+    folders = ("--capath", trusted, "--crlpath", revoked)
+    cipher = "ECDHE-ECDSA-AES128-GCM-SHA256"
+    limits = ("--tls-version", "TLSv1.2", "--cipher", cipher)
+    section = tmp_path / "binlock.cnf"
+    where = ("--server", flavour.value, "--folder", site.folder / "source.example")
+    section.write_text(config("source", "source.example", *where, *folders))
+    replica = start_duo(flavour).replica
+    with Server(tmp_path / "source", flavour, server_id=1, option_file=section) as source:
+        duo = Duo(source, replica)
+        run_printed(source, account(duo, "repl_folders"))
+        file, position = source.binlog_position()
+        printed = statement(site, duo, "repl_folders", *map(str, folders), *limits, "--position", "file")
+        run_printed(replica, printed.replace("<binary log file>", file).replace("_POS = 4", f"_POS = {position}"))
+        try:
+            replica.wait_for_replication()
+            source.sql("CREATE DATABASE by_folders")
+            replica.wait_until("SELECT COUNT(*) FROM information_schema.schemata WHERE schema_name = 'by_folders'")
+        finally:
+            replica.reset_replication()
