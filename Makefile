@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint bench soak clean
+.PHONY: help venv demo test lint bench soak lock clean
 
 help:  ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,15 @@ bench: venv  ## the relay and the monitor beside their peers, as ratios
 
 soak: venv  ## the slow ones
 	$(BIN)/pytest -m soak
+
+REQUIREMENTS := deploy/container/requirements
+LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' uv pip compile --quiet --upgrade --generate-hashes --no-annotate \
+	--python-version 3.11 --python-platform linux
+
+lock:  ## what the container images are locked to, anew; needs uv
+	$(LOCK) pyproject.toml -o $(REQUIREMENTS)/proxy.txt
+	$(LOCK) --constraint $(REQUIREMENTS)/proxy.txt $(REQUIREMENTS)/monitor.in -o $(REQUIREMENTS)/monitor.txt
+	$(LOCK) $(REQUIREMENTS)/build.in -o $(REQUIREMENTS)/build.txt
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) .testbed .demo dist .hypothesis .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
