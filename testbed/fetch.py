@@ -52,7 +52,7 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
-    # Go programs need the C library and nothing else. amtool comes with Alertmanager, promtool in sid has its own package.
+    # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
     "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
     "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
     "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
