@@ -108,7 +108,6 @@ def _choice(name: str, label: str, query: str) -> Json:
         "name": name,
         "label": label,
         "datasource": DATA_SOURCE,
-        "definition": query,
         "query": {"query": query, "refId": f"{name}-variable"},
         "refresh": 2,
         "regex": "",

@@ -31,7 +31,7 @@ def process_row(known_by: str) -> list[Json]:
         stat(
             "Scraped",
             "Down if Prometheus cannot read the metrics of one of them.",
-            [Query(f"min({of_those(process('up'))})")],
+            [Query(f"min({process('up')} and on (job, instance) last_over_time({known_by}[$__range]))")],
             thresholds=GOOD_FROM_ONE,
             mappings=UP_OR_DOWN,
             size=(4, 7),

@@ -151,7 +151,7 @@ def _tls() -> list[Json]:
             unit="cps",
         ),
         table(
-            "Versions and ciphers since the start",
+            "TLS since the start",
             "Connections found to be encrypted, by what the handshake shows.",
             [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
             [
@@ -181,7 +181,7 @@ def _capture() -> list[Json]:
     return [
         row("Does it see everything?"),
         timeline(
-            "Capture",
+            "Capture by interface",
             "Whether packets of each interface can be captured. One that is down is tried again each second.",
             [Query(f"min by (instance, interface) ({monitor('capture_up')})", "{{interface}} ({{instance}})")],
             mappings=UP_OR_DOWN,

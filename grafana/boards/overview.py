@@ -3,7 +3,7 @@
 from grafana.boards.common import AGE_COLUMNS, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
-from grafana.queries import in_range, monitor, proxy
+from grafana.queries import monitor, proxy
 from grafana.style import (
     BAD,
     BAD_FROM_ONE,
@@ -130,7 +130,7 @@ def _replicas() -> list[Json]:
             size=(24, 8),
         ),
         timeline(
-            "Replicas connected",
+            "Streams over time",
             "Whether each roster entry has a running stream.",
             [Query(f"max by (route, replica) ({_CONNECTED})", "{{replica}} ({{route}})")],
             mappings=CONNECTED,
@@ -198,14 +198,14 @@ def _wire() -> list[Json]:
             size=(12, 8),
         ),
         table(
-            "TLS that was seen",
-            "Connections that turned out to be encrypted within the time shown, by version and cipher; unknown where "
-            "the handshake was not seen.",
-            [Query(f"sum by (version, cipher) ({in_range(monitor('tls_flows_total'))})")],
+            "TLS since the start",
+            "Connections found to be encrypted since the monitor started, by version and cipher; unknown where the "
+            "handshake was not seen.",
+            [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
             [
                 Column("version", "Version", mappings=_WEAK_VERSIONS, width=110),
                 Column("cipher", "Cipher"),
-                Column("Value", "Connections", unit="short", width=120),
+                Column("Value", "Connections", width=120),
             ],
             sort_by="Connections",
             descending=True,

@@ -34,12 +34,12 @@ def board() -> Json:
 def _now() -> list[Json]:
     return [
         stat(
-            "Sessions",
+            "Sessions now",
             "Open sessions, from accept to close.",
             [Query(f"sum({proxy('sessions_active')})")],
         ),
         stat(
-            "Streams",
+            "Streams now",
             "Sessions whose dump is running.",
             [Query(f"sum({proxy('replica_connected')})")],
             thresholds=GOOD_FROM_ONE,
@@ -127,7 +127,7 @@ def _sessions() -> list[Json]:
             size=(8, 8),
         ),
         table(
-            "What observe mode let pass",
+            "Let pass since the start",
             "What would have been refused with enforce = true, by stage and reason, since the proxy started.",
             [Query(f"sum by (route, stage, reason) ({proxy('would_refuse_total')})")],
             [
@@ -164,9 +164,9 @@ def _tls() -> list[Json]:
             unit="s",
         ),
         table(
-            "Handshakes within the time shown",
-            "TLS handshakes that succeeded, by leg, version, cipher and key exchange group.",
-            [Query(f"round(sum by (leg, version, cipher, group) ({in_range(proxy('tls_handshakes_total'))}))")],
+            "Handshakes since the start",
+            "TLS handshakes that succeeded, by leg, version, cipher and key exchange group, since the proxy started.",
+            [Query(f"sum by (leg, version, cipher, group) ({proxy('tls_handshakes_total')})")],
             [
                 Column("leg", "Leg", width=80),
                 Column("version", "Version", width=90),
@@ -296,7 +296,7 @@ def _commits() -> list[Json]:
             size=(6, 8),
         ),
         timeline(
-            "Configuration in force",
+            "Configuration in force over time",
             "Whether the configuration on disk is the one that runs.",
             [Query(f"min by (instance) ({proxy_wide('config_last_reload_success')})", "{{instance}}")],
             mappings=YES_OR_NO,
