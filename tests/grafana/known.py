@@ -29,7 +29,7 @@ def _declared(registry: CollectorRegistry) -> dict[str, set[str]]:
         labels = getattr(collector, "_labelnames", None)
         if labels is None:
             continue
-        [family] = collector.describe()
+        [family] = collector.collect()
         match family.type:
             case "counter":
                 found[f"{family.name}_total"] = set(labels)
