@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -125,6 +127,7 @@ class Metrics:
             ["route", "replica"],
             registry=self.registry,
         )
+        self._describe_protection(prefix)
         self.certificate_not_after = Gauge(
             f"{prefix}_certificate_not_after_timestamp_seconds",
             "When a configured certificate expires.",
@@ -137,6 +140,42 @@ class Metrics:
             ["route", "issuer"],
             registry=self.registry,
         )
+
+    def _describe_protection(self, prefix: str) -> None:
+        """What protects each replica's streams. Roster and allowlists bound the labels."""
+        self.replica_legs = Gauge(
+            f"{prefix}_replica_legs",
+            "Legs of this roster entry's running streams, by what protects them; version is plaintext where nothing "
+            "does.",
+            ["route", "replica", "leg", "version", "cipher", "group"],
+            registry=self.registry,
+        )
+        self.peer_certificate_not_after = Gauge(
+            f"{prefix}_peer_certificate_not_after_timestamp_seconds",
+            "When the certificate expires, or the first of its chain, that was shown on this leg of this roster "
+            "entry's last stream.",
+            ["route", "replica", "leg"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def streaming(self, record: SessionRecord) -> Iterator[None]:
+        """Counts the stream of a session, and what protects it, while the block runs."""
+        owner = (record.route, record.replica)
+        legs = {"replica": record.replica_tls, "source": record.source_tls}
+        gauges = [self.replica_connected.labels(*owner)]
+        for leg, tls in legs.items():
+            protection = ("plaintext", "", "") if tls is None else (tls.version, tls.cipher, tls.group)
+            gauges.append(self.replica_legs.labels(*owner, leg, *protection))
+            if tls is not None and tls.peer_not_after is not None:
+                self.peer_certificate_not_after.labels(*owner, leg).set(tls.peer_not_after.timestamp())
+        for gauge in gauges:
+            gauge.inc()
+        try:
+            yield
+        finally:
+            for gauge in gauges:
+                gauge.dec()
 
     def _describe_streams(self, prefix: str) -> None:
         """What is known of each replica's stream, looked at some times a second."""
