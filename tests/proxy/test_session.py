@@ -2,6 +2,7 @@
 
 import json
 import logging
+import time
 from datetime import datetime
 
 import pytest
@@ -165,6 +166,10 @@ async def test_shows_who_is_connected_while_the_stream_runs(pki: Pki, replica_co
             "peer_certificate_not_after_timestamp_seconds", route="test", replica="replica-1", leg="replica"
         )
         assert not_after == datetime.fromisoformat(shown["replica_certificate_not_after"]).timestamp()
+        not_before = bench.metric(
+            "peer_certificate_not_before_timestamp_seconds", route="test", replica="replica-1", leg="replica"
+        )
+        assert not_before < time.time() < not_after
     for leg, labels in legs:
         assert bench.metric("replica_legs", route="test", replica="replica-1", leg=leg, **labels) == 0
     assert bench.metric("replica_connected", route="test", replica="replica-1") == 0
