@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from cryptography.x509 import Certificate
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -18,7 +21,7 @@ from prometheus_client import (
 from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import Reason, Stage
 from proxy.sessions import SessionRecord
-from proxy.site import Site
+from proxy.site import Route, Site
 from wire.commands import Command
 
 _DIRECTIONS = ("source_to_replica", "replica_to_source")
@@ -124,9 +127,16 @@ class Metrics:
             ["route", "replica"],
             registry=self.registry,
         )
+        self._describe_protection(prefix)
         self.certificate_not_after = Gauge(
             f"{prefix}_certificate_not_after_timestamp_seconds",
             "When a configured certificate expires.",
+            ["route", "role"],
+            registry=self.registry,
+        )
+        self.certificate_not_before = Gauge(
+            f"{prefix}_certificate_not_before_timestamp_seconds",
+            "When a configured certificate became valid: with its end, how long it was made for.",
             ["route", "role"],
             registry=self.registry,
         )
@@ -136,6 +146,58 @@ class Metrics:
             ["route", "issuer"],
             registry=self.registry,
         )
+        self.crl_last_update = Gauge(
+            f"{prefix}_crl_last_update_timestamp_seconds",
+            "When a configured CRL was made.",
+            ["route", "issuer"],
+            registry=self.registry,
+        )
+        self._rosters: set[tuple[str, str]] = set()
+
+    def _describe_protection(self, prefix: str) -> None:
+        """What protects each replica's streams. Roster and allowlists bound the labels."""
+        self.replica_legs = Gauge(
+            f"{prefix}_replica_legs",
+            "Legs of this roster entry's running streams, by what protects them; version is plaintext where nothing "
+            "does.",
+            ["route", "replica", "leg", "version", "cipher", "group"],
+            registry=self.registry,
+        )
+        self.peer_certificate_not_after = Gauge(
+            f"{prefix}_peer_certificate_not_after_timestamp_seconds",
+            "When the certificate expires, or the first of its chain, that was shown on this leg of this roster "
+            "entry's last stream.",
+            ["route", "replica", "leg"],
+            registry=self.registry,
+        )
+        self.peer_certificate_not_before = Gauge(
+            f"{prefix}_peer_certificate_not_before_timestamp_seconds",
+            "When the certificate of which binlock_proxy_peer_certificate_not_after_timestamp_seconds tells became "
+            "valid.",
+            ["route", "replica", "leg"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def streaming(self, record: SessionRecord) -> Iterator[None]:
+        """Counts the stream of a session, and what protects it, while the block runs."""
+        owner = (record.route, record.replica)
+        legs = {"replica": record.replica_tls, "source": record.source_tls}
+        gauges = [self.replica_connected.labels(*owner)]
+        for leg, tls in legs.items():
+            protection = ("plaintext", "", "") if tls is None else (tls.version, tls.cipher, tls.group)
+            gauges.append(self.replica_legs.labels(*owner, leg, *protection))
+            if tls is not None and tls.peer_chain:
+                first = min(tls.peer_chain, key=lambda certificate: certificate.not_valid_after_utc)
+                self.peer_certificate_not_after.labels(*owner, leg).set(first.not_valid_after_utc.timestamp())
+                self.peer_certificate_not_before.labels(*owner, leg).set(first.not_valid_before_utc.timestamp())
+        for gauge in gauges:
+            gauge.inc()
+        try:
+            yield
+        finally:
+            for gauge in gauges:
+                gauge.dec()
 
     def _describe_streams(self, prefix: str) -> None:
         """What is known of each replica's stream, looked at some times a second."""
@@ -209,8 +271,18 @@ class Metrics:
 
         Called for each configuration that comes into force; what it no longer has is dropped where it would mislead.
         """
-        for gauge in (self.certificate_not_after, self.crl_next_update):
+        for gauge in (
+            self.certificate_not_after,
+            self.certificate_not_before,
+            self.crl_next_update,
+            self.crl_last_update,
+        ):
             gauge.clear()
+        # A replica that was taken off the roster is not one that is gone.
+        rosters = {(route.name, entry.name) for route in site.routes for entry in route.roster.entries}
+        for labels in self._rosters - rosters:
+            self.replica_connected.remove(*labels)
+        self._rosters = rosters
         for route in site.routes:
             self.sessions_active.labels(route.name)
             for decision in ("admitted", "refused"):
@@ -225,18 +297,23 @@ class Metrics:
             for entry in route.roster.entries:
                 self.replica_connected.labels(route.name, entry.name)
                 self.replica_events.labels(route.name, entry.name)
-            for leg, material in route.materials.items():
-                if material.certificate is not None:
-                    self.certificate_not_after.labels(route.name, f"{leg}_leg").set(
-                        material.certificate.not_valid_after_utc.timestamp()
-                    )
-                last = max(anchor.not_valid_after_utc for anchor in material.anchors)
-                self.certificate_not_after.labels(route.name, f"{leg}_leg_ca").set(last.timestamp())
-                for crl in material.crls:
-                    if crl.next_update_utc is not None:
-                        self.crl_next_update.labels(route.name, crl.issuer.rfc4514_string()).set(
-                            crl.next_update_utc.timestamp()
-                        )
+            self._describe_materials(route)
+
+    def _describe_materials(self, route: Route) -> None:
+        for leg, material in route.materials.items():
+            if material.certificate is not None:
+                self._note_certificate((route.name, f"{leg}_leg"), material.certificate)
+            last = max(material.anchors, key=lambda anchor: anchor.not_valid_after_utc)
+            self._note_certificate((route.name, f"{leg}_leg_ca"), last)
+            for crl in material.crls:
+                if crl.next_update_utc is not None:
+                    labels = (route.name, crl.issuer.rfc4514_string())
+                    self.crl_next_update.labels(*labels).set(crl.next_update_utc.timestamp())
+                    self.crl_last_update.labels(*labels).set(crl.last_update_utc.timestamp())
+
+    def _note_certificate(self, labels: tuple[str, str], certificate: Certificate) -> None:
+        self.certificate_not_after.labels(*labels).set(certificate.not_valid_after_utc.timestamp())
+        self.certificate_not_before.labels(*labels).set(certificate.not_valid_before_utc.timestamp())
 
     def count_handshake(self, route: str, leg: str, negotiated: Negotiated) -> None:
         """Counts a handshake that succeeded."""
