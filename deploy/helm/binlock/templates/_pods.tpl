@@ -1,0 +1,112 @@
+{{/* What each container here may do: as little as it can. (dict "uid" 1 "add" (list)) */}}
+{{- define "binlock.containerSecurity" -}}
+runAsNonRoot: true
+runAsUser: {{ .uid }}
+runAsGroup: {{ .uid }}
+allowPrivilegeEscalation: false
+privileged: false
+readOnlyRootFilesystem: true
+capabilities:
+  drop: [ALL]
+  {{- with .add }}
+  add: {{ toJson . }}
+  {{- end }}
+seccompProfile: {type: RuntimeDefault}
+{{- end }}
+
+{{/* (dict "root" . "side" "source") -> the proxy, to stand in a pod's `initContainers`: it runs before and after the
+     server beside it. Ready before there is a server, so that a server may wait for it. */}}
+{{- define "binlock.proxyContainer" -}}
+{{- $values := .root.Values -}}
+name: binlock
+image: {{ include "binlock.image" $values.images.proxy | quote }}
+imagePullPolicy: {{ $values.images.proxy.pullPolicy }}
+restartPolicy: Always
+args: [run, --config, /etc/binlock/proxy.toml]
+ports:
+  {{- if eq .side "source" }}
+  - {name: binlock, containerPort: {{ $values.proxy.port }}}
+  {{- end }}
+  {{- if ne $values.admin.mode "loopback" }}
+  - {name: binlock-admin, containerPort: {{ $values.admin.port }}}
+  {{- end }}
+startupProbe:
+  exec: {command: [/opt/binlock/bin/binlock-proxy, health]}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 30
+readinessProbe:
+  exec: {command: [/opt/binlock/bin/binlock-proxy, health]}
+  periodSeconds: 10
+  timeoutSeconds: 5
+livenessProbe:
+  exec: {command: [/opt/binlock/bin/binlock-proxy, health, --live]}
+  periodSeconds: 20
+  timeoutSeconds: 5
+  failureThreshold: 3
+resources: {{- toYaml $values.proxy.resources | nindent 2 }}
+securityContext: {{- include "binlock.containerSecurity" (dict "uid" $values.proxy.uid) | nindent 2 }}
+volumeMounts:
+  - {name: binlock, mountPath: /etc/binlock, readOnly: true}
+  {{- if eq $values.certificates.mode "csi" }}
+  - {name: binlock-tls, mountPath: /run/binlock, readOnly: true}
+  {{- end }}
+  {{- if and (eq .side "source") (hasPrefix "unix:" $values.proxy.sourceSide.address) }}
+  - {name: mysqld, mountPath: {{ $values.proxy.sourceSide.address | trimPrefix "unix:" | dir }}}
+  {{- end }}
+{{- end }}
+
+{{- define "binlock.sourceSidecar" -}}
+{{ include "binlock.proxyContainer" (dict "root" . "side" "source") }}
+{{- end }}
+
+{{- define "binlock.replicaSidecar" -}}
+{{ include "binlock.proxyContainer" (dict "root" . "side" "replica") }}
+{{- end }}
+
+{{/* The volumes of the proxy beside a source or a replica. One projection, so that kubelet swaps configuration and
+     certificates in one step; a volume of the CSI driver cannot be part of one. */}}
+{{- define "binlock.proxyVolumes" -}}
+{{- $values := .root.Values -}}
+- name: binlock
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap: {name: {{ include "binlock.fullname" .root }}-{{ .side }}, items: [{key: proxy.toml, path: proxy.toml}]}
+      {{- if ne $values.certificates.mode "csi" }}
+      - secret:
+          name: {{ include "binlock.secret" (dict "root" .root "of" .side) }}
+          items: [{key: tls.crt, path: tls/tls.crt}, {key: tls.key, path: tls/tls.key}, {key: ca.crt, path: tls/ca.crt}]
+      {{- end }}
+      {{- with $values.certificates.crlConfigMap }}
+      - configMap: {name: {{ . }}, items: [{key: ca.crl, path: crl/ca.crl}]}
+      {{- end }}
+{{- if eq $values.certificates.mode "csi" }}
+- name: binlock-tls
+  csi:
+    driver: csi.cert-manager.io
+    readOnly: true
+    volumeAttributes:
+      csi.cert-manager.io/issuer-name: {{ required "certificates.issuerRef.name: who signs" $values.certificates.issuerRef.name | quote }}
+      csi.cert-manager.io/issuer-kind: {{ $values.certificates.issuerRef.kind | quote }}
+      csi.cert-manager.io/issuer-group: {{ $values.certificates.issuerRef.group | quote }}
+      csi.cert-manager.io/duration: {{ $values.certificates.duration | quote }}
+      csi.cert-manager.io/renew-before: {{ $values.certificates.renewBefore | quote }}
+      csi.cert-manager.io/key-usages: "digital signature,server auth,client auth"
+      csi.cert-manager.io/fs-group: {{ $values.proxy.uid | quote }}
+      {{- if eq .side "source" }}
+      csi.cert-manager.io/dns-names: {{ include "binlock.sourceHost" .root | quote }}
+      {{- else }}
+      csi.cert-manager.io/dns-names: {{ printf "${POD_NAME}.%[1]s,%[1]s" (include "binlock.replicaDomain" .root) | quote }}
+      {{- end }}
+{{- end }}
+{{- end }}
+
+{{/* These need a volume `mysqld` beside them, an emptyDir that the server keeps its socket in. */}}
+{{- define "binlock.sourceVolumes" -}}
+{{ include "binlock.proxyVolumes" (dict "root" . "side" "source") }}
+{{- end }}
+
+{{- define "binlock.replicaVolumes" -}}
+{{ include "binlock.proxyVolumes" (dict "root" . "side" "replica") }}
+{{- end }}
