@@ -32,6 +32,7 @@ test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/python -m testbed packages tests/grafana/checking
+	$(BIN)/python -m testbed packages tests/deploy/charts
 	$(BIN)/pytest
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios

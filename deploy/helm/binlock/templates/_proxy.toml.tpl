@@ -42,6 +42,9 @@ level = {{ toJson .Values.proxy.logLevel }}
 {{- end }}
 
 {{- define "binlock.sourceConfiguration" -}}
+{{- if not .Values.proxy.allow }}
+{{- fail "proxy.allow: the networks that replicas connect from, such as the pods' network" }}
+{{- end }}
 {{- if not (or .Values.replicas.enabled .Values.proxy.roster) }}
 {{- fail "proxy.roster: who may replicate; nothing is allowed by default" }}
 {{- end }}
@@ -50,7 +53,7 @@ level = {{ toJson .Values.proxy.logLevel }}
 [[route]]
 name = "source"
 listen = {{ printf "%s:%v" .Values.listenAddress .Values.proxy.port | toJson }}
-allow = {{ toJson (required "proxy.allow: the networks that replicas connect from, such as the pods' network" .Values.proxy.allow) }}
+allow = {{ toJson .Values.proxy.allow }}
 enforce = {{ .Values.proxy.enforce }}
 policy = {{ toJson .Values.proxy.policy }}
 
