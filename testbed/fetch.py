@@ -65,6 +65,17 @@ RECIPES = {
         ("libicu72", "libldap-2.5-0", "liblz4-1", "libpam0g", "libpq5", "libreadline8", "libsystemd0", "libxml2"),
         ("postgresql-15", "postgresql-client-15"),
     ),
+    # Builds container images. It starts itself anew, so that it runs without the loader, with the libraries beside it.
+    "buildah": Recipe(
+        "bookworm",
+        ("libc6",),
+        ("buildah", "libassuan0", "libdevmapper1.02.1", "libgpg-error0", "libgpgme11", "libseccomp2", "libudev1"),
+    ),
+    # What stands for the images that ours are built on: Debian 12, and distroless Python, which is made of its packages.
+    "debian-12-build": Recipe(
+        "bookworm", ("bash", "ca-certificates", "coreutils", "dash", "findutils", "libcap2-bin", "python3-venv")
+    ),
+    "debian-12-python": Recipe("bookworm", ("base-files", "ca-certificates", "netbase", "python3", "tzdata")),
 }
 SERVERS = ("mysql-9.7", "mariadb-10.11", "mariadb-11.8")
 
