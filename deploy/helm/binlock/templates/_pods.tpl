@@ -30,20 +30,27 @@ ports:
   {{- if ne $values.admin.mode "loopback" }}
   - {name: binlock-admin, containerPort: {{ $values.admin.port }}}
   {{- end }}
+{{- /* At the start the command proves the configuration and its files. Later it would judge files that a reload refused
+       to take, and end a proxy that runs well with what it had: kubelet then asks the port itself. It has no certificate
+       to show, so that with `mtls` it can only see that the port answers; what is on loopback the command alone reaches. */}}
 startupProbe:
   exec: {command: [/opt/binlock/bin/binlock-proxy, health]}
   periodSeconds: 2
   timeoutSeconds: 5
   failureThreshold: 30
-readinessProbe:
-  exec: {command: [/opt/binlock/bin/binlock-proxy, health]}
-  periodSeconds: 10
+{{- range $probe := list "readinessProbe" "livenessProbe" }}
+{{- $live := eq $probe "livenessProbe" }}
+{{ $probe }}:
+  {{- if eq $values.admin.mode "mtls" }}
+  tcpSocket: {port: binlock-admin}
+  {{- else if eq $values.admin.mode "unsafe" }}
+  httpGet: {path: {{ ternary "/healthz" "/readyz" $live }}, port: binlock-admin}
+  {{- else }}
+  exec: {command: [/opt/binlock/bin/binlock-proxy, health{{ if $live }}, --live{{ end }}]}
+  {{- end }}
+  periodSeconds: {{ ternary 20 10 $live }}
   timeoutSeconds: 5
-livenessProbe:
-  exec: {command: [/opt/binlock/bin/binlock-proxy, health, --live]}
-  periodSeconds: 20
-  timeoutSeconds: 5
-  failureThreshold: 3
+{{- end }}
 resources: {{- toYaml $values.proxy.resources | nindent 2 }}
 securityContext: {{- include "binlock.containerSecurity" (dict "uid" $values.proxy.uid) | nindent 2 }}
 volumeMounts:
