@@ -71,7 +71,7 @@ RECIPES = {
         ("libc6",),
         ("buildah", "libassuan0", "libdevmapper1.02.1", "libgpg-error0", "libgpgme11", "libseccomp2", "libudev1"),
     ),
-    # What stands for the images that ours are built on: Debian 12, and distroless Python, which is made of its packages.
+    # What stands for the images that ours are built on: Debian 12, and distroless Python, made of its packages.
     "debian-12-build": Recipe(
         "bookworm", ("bash", "ca-certificates", "coreutils", "dash", "findutils", "libcap2-bin", "python3-venv")
     ),

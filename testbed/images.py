@@ -6,7 +6,6 @@
 Nothing runs as a service, and nothing of the machine's own images is touched: all of it is in `folder`.
 """
 
-import json
 import os
 import shutil
 import subprocess

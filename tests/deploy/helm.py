@@ -1,4 +1,4 @@
-"""Helm, and what it makes of the chart. Its program comes inside an npm package, beside schemas of what is no Kubernetes' own."""
+"""Helm, and what it makes of the chart. Its program comes inside an npm package."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ for (const [model, object] of JSON.parse(readFileSync(0, "utf-8"))) {
 }
 """
 COMPILER = [
-    "--noEmit", "--strict", "--skipLibCheck", "--target", "es2022", "--module", "nodenext", "--moduleResolution", "nodenext",
+    "--noEmit", "--strict", "--skipLibCheck",
+    "--target", "es2022", "--module", "nodenext", "--moduleResolution", "nodenext",
 ]  # fmt: skip
 
 

@@ -51,7 +51,13 @@ class Pod:
     """The container of Binlock in a pod that the chart describes, on a host that is the pod's network."""
 
     def __init__(
-        self, described: dict[str, Any], stage: Stage, root: Path, host: Host | Place, mounts: Mapping[Path, str], log: Path
+        self,
+        described: dict[str, Any],
+        stage: Stage,
+        root: Path,
+        host: Host | Place,
+        mounts: Mapping[Path, str],
+        log: Path,
     ) -> None:
         self.described = described
         self._stage = stage
@@ -81,5 +87,7 @@ class Pod:
         probe = self.described[name]
         if "exec" in probe:
             return self.execute(probe["exec"]["command"]).returncode == 0
-        (port,) = [each["containerPort"] for each in self.described["ports"] if each["name"] == probe["tcpSocket"]["port"]]
+        (port,) = [
+            each["containerPort"] for each in self.described["ports"] if each["name"] == probe["tcpSocket"]["port"]
+        ]
         return port in listening_ports(self.program.pid)

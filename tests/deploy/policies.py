@@ -1,4 +1,7 @@
-"""What every pod of the chart keeps, as checks that say what is wrong. The first are those of Kubernetes' `restricted` standard."""
+"""What every pod of the chart keeps, as checks that say what is wrong.
+
+Kubernetes' standard `restricted` is among them; the monitor, which needs the node's network, cannot keep all of it.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +60,9 @@ def _of_container(container: Object, *, is_monitor: bool) -> Iterator[str]:
     resources = container.get("resources", {})
     if not {"cpu", "memory"} <= resources.get("requests", {}).keys() or "memory" not in resources.get("limits", {}):
         yield "does not say what it needs, or how much memory it may use"
-    yield from (f"has no {probe}" for probe in ("startupProbe", "readinessProbe", "livenessProbe") if probe not in container)
+    yield from (
+        f"has no {probe}" for probe in ("startupProbe", "readinessProbe", "livenessProbe") if probe not in container
+    )
     if container["name"] == "binlock" and container.get("restartPolicy") != "Always":
         yield "is no sidecar: it would have to end before the server begins"
 

@@ -1,10 +1,9 @@
-"""The Helm chart: rendered by Helm, judged by Kubernetes' schemas, by those of what it extends, and by our own policies."""
+"""The Helm chart: rendered by Helm, judged by the schemas of Kubernetes and of the operators, and by our own policies."""
 
 from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 import tarfile
 import tomllib
@@ -17,7 +16,17 @@ import pytest
 import yaml
 
 from proxy.config import load_config
-from tests.deploy.helm import CHART, CHARTS, MODELS, HelmError, complaints_of_models, one, rendered, run_helm, with_values
+from tests.deploy.helm import (
+    CHART,
+    CHARTS,
+    MODELS,
+    HelmError,
+    complaints_of_models,
+    one,
+    rendered,
+    run_helm,
+    with_values,
+)
 from tests.deploy.policies import complaints
 
 ROOT = CHART.parents[2]
@@ -143,10 +152,13 @@ SPOILT: dict[str, tuple[Callable[[list[Object]], object], str]] = {
     "root": (lambda objects: proxy_of(objects)["securityContext"].update(runAsUser=0), "other than root's"),
     "may be root": (lambda objects: proxy_of(objects)["securityContext"].pop("runAsNonRoot"), "runAsNonRoot is None"),
     "gains": (
-        lambda objects: proxy_of(objects)["securityContext"].update(allowPrivilegeEscalation=True), "Escalation is True",
+        lambda objects: proxy_of(objects)["securityContext"].update(allowPrivilegeEscalation=True),
+        "allowPrivilegeEscalation is True",
     ),
     "writes": (lambda objects: proxy_of(objects)["securityContext"].pop("readOnlyRootFilesystem"), "readOnly"),
-    "a capability": (lambda objects: proxy_of(objects)["securityContext"]["capabilities"].update(add=["NET_RAW"]), "NET"),
+    "a capability": (
+        lambda objects: proxy_of(objects)["securityContext"]["capabilities"].update(add=["NET_RAW"]), "NET_RAW",
+    ),
     "latest": (lambda objects: proxy_of(objects).update(image="binlock-proxy:latest"), "another one tomorrow"),
     "no tag": (lambda objects: proxy_of(objects).update(image="a.example:5000/binlock-proxy"), "another one tomorrow"),
     "no limit": (lambda objects: proxy_of(objects)["resources"].pop("limits"), "how much memory"),
@@ -154,10 +166,10 @@ SPOILT: dict[str, tuple[Callable[[list[Object]], object], str]] = {
     "no sidecar": (lambda objects: proxy_of(objects).pop("restartPolicy"), "is no sidecar"),
     "a volume": (lambda objects: proxy_of(objects)["volumeMounts"][0].update(name="other"), "no volume other"),
     "a map": (
-        lambda objects: objects.remove(one(objects, "ConfigMap", "db-binlock-source")), "no ConfigMap db-binlock-source",
+        lambda objects: objects.remove(one(objects, "ConfigMap", "db-binlock-source")), "no ConfigMap db-binlock-so",
     ),
     "a selector": (
-        lambda objects: one(objects, "Service", "db-binlock-source")["spec"]["selector"].update(x="y"), "selects no pod",
+        lambda objects: one(objects, "Service", "db-binlock-source")["spec"]["selector"].update(x="y"), "selects no",
     ),
 }  # fmt: skip
 
@@ -290,5 +302,5 @@ def test_versions_are_one() -> None:
 
 
 def test_links_lead_nowhere_else() -> None:
-    links = {path.name: os.readlink(path) for path in (CHART / "files").iterdir()}
+    links = {path.name: str(path.readlink()) for path in (CHART / "files").iterdir()}
     assert links == {"rules": "../../../../grafana/rules", "dashboards": "../../../../grafana/dashboards"}

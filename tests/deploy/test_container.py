@@ -41,8 +41,12 @@ def applicable(lines: list[str], extra: str = "") -> list[Requirement]:
 
 def unmet(requirements: list[Requirement], versions: dict[str, str]) -> list[str]:
     """Which of them the lock does not have, in a version that they allow."""
-    return [str(each) for each in requirements if not each.specifier.contains(versions.get(canonicalize_name(each.name), "0"))
-            or canonicalize_name(each.name) not in versions]  # fmt: skip
+    names = [canonicalize_name(each.name) for each in requirements]
+    return [
+        str(each)
+        for name, each in zip(names, requirements, strict=True)
+        if name not in versions or not each.specifier.contains(versions[name])
+    ]
 
 
 def inputs(name: str) -> list[str]:
@@ -111,7 +115,9 @@ def test_the_monitors_lock_is_the_proxys_but_for_what_each_has_alone() -> None:
     assert {name for name in monitor if name not in proxy} == {"scapy"}
     assert {"pyopenssl", "cryptography"}.isdisjoint(monitor)
     assert all(proxy.get(name, version) == version for name, version in monitor.items())
-    extra = {Requirement(line).name: Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["monitor"]}
+    extra = {
+        Requirement(line).name: Requirement(line) for line in PROJECT["project"]["optional-dependencies"]["monitor"]
+    }
     assert unmet(list(extra.values()), monitor) == []
 
 
@@ -148,7 +154,9 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
 
 
 WRITES = "open('/opt/binlock/written', 'w')"
-LIBRARIES = "import importlib.util as u; print([n for n in ('OpenSSL', 'cryptography', 'scapy', 'pip') if u.find_spec(n)])"
+LIBRARIES = (
+    "import importlib.util as u; print([n for n in ('OpenSSL', 'cryptography', 'scapy', 'pip') if u.find_spec(n)])"
+)
 
 
 def test_what_is_in_the_images(roots: dict[str, Path]) -> None:
@@ -181,7 +189,9 @@ def test_its_programs_run(roots: dict[str, Path]) -> None:
         shown = run(inside(roots[target], stage, [*stage.entrypoint, "--help"], (NET_RAW,)))
         assert shown.returncode == 0, shown.stderr
         assert stage.command[0] in shown.stdout
-    without = run(inside(roots["proxy"], stages()["proxy"], [*stages()["proxy"].entrypoint, *stages()["proxy"].command]))
+    without = run(
+        inside(roots["proxy"], stages()["proxy"], [*stages()["proxy"].entrypoint, *stages()["proxy"].command])
+    )
     assert without.returncode == 2
     assert "/etc/binlock/proxy.toml" in without.stderr
 
@@ -196,7 +206,9 @@ def test_the_monitor_watches_as_an_ordinary_user(roots: dict[str, Path], tmp_pat
             healthy = run(host.command(inside(root, stage, stage.health, (NET_RAW,))))
             assert healthy.returncode == 0, healthy.stderr
             status = dict(
-                line.split(":\t", 1) for line in Path(f"/proc/{program.pid}/status").read_text().splitlines() if ":\t" in line
+                line.split(":\t", 1)
+                for line in Path(f"/proc/{program.pid}/status").read_text().splitlines()
+                if ":\t" in line
             )
             if os.geteuid() == 0:
                 assert status["Uid"].split() == ["65532"] * 4
@@ -212,4 +224,3 @@ def test_the_monitor_needs_the_capability(roots: dict[str, Path]) -> None:
     refused = run(inside(roots["monitor"], stage, [*stage.entrypoint, *stage.command]))
     assert refused.returncode != 0
     assert "not permitted" in refused.stderr.lower() or "permission" in refused.stderr.lower()
-
