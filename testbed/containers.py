@@ -1,7 +1,7 @@
 """A program in an image's files, with what a container runtime leaves it: `container(...)` is the command.
 
-The root is read-only, the user is another, and the capabilities are those that are granted, as containerd grants them to
-a user who is not root: permitted and effective before the program is executed, never ambient nor inheritable. New
+The root is read-only, the user is another, and the capabilities are those that are granted, as containerd grants them
+to a user who is not root: permitted and effective before the program is executed, never ambient nor inheritable. New
 privileges are forbidden. What is not imitated: seccomp, cgroups, and a namespace of processes.
 """
 

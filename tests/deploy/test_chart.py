@@ -1,4 +1,4 @@
-"""The Helm chart: rendered by Helm, judged by the schemas of Kubernetes and of the operators, and by our own policies."""
+"""The Helm chart: rendered by Helm, judged by schemas of Kubernetes and of the operators, and by our own policies."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A source and a replica as the chart makes them, without Kubernetes.
 
-Configuration and probes are the chart's, the programs run in the built images. Each pod is a host of its own; what kubelet
-does to volumes is done by hand. The servers are the test bed's, with the options and the statements that the chart gives.
+Configuration and probes are the chart's, the programs run in the built images. Each pod is a host of its own; what
+kubelet does to volumes is done by hand. The servers are the test bed's, with the chart's options and statements.
 """
 
 from __future__ import annotations
