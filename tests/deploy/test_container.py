@@ -1,10 +1,8 @@
-"""The container images: their definition, what they are locked to, and what is built from it."""
+"""The definition of the container images, and what they are locked to. What is built from it: test_images.py."""
 
 from __future__ import annotations
 
-import os
 import re
-import stat
 import subprocess
 import sys
 import tomllib
@@ -15,13 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from testbed.containers import NET_RAW, container
 from testbed.fetch import RECIPES
-from testbed.hosts import Network
 from testbed.images import BASES
-from testbed.programs import Program
 from tests.deploy.conftest import DEFINITION, ROOT
-from tests.deploy.definition import Stage, stages
+from tests.deploy.definition import stages
 
 HADOLINT = Path(sys.executable).parent / "hadolint"
 LOCKS = DEFINITION.parent / "requirements"
@@ -143,84 +138,3 @@ def test_the_context_has_what_is_packed_and_no_more() -> None:
     packages = set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"])
     files = {PROJECT["project"]["readme"], *PROJECT["project"]["license-files"], "pyproject.toml"}
     assert allowed == packages | files | {"deploy/container/requirements"}
-
-
-def inside(root: Path, stage: Stage, argv: list[str], capabilities: tuple[int, ...] = ()) -> list[str]:
-    return container(root, argv, environment=stage.environment, mounts={}, capabilities=capabilities)
-
-
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, check=False)
-
-
-WRITES = "open('/opt/binlock/written', 'w')"
-LIBRARIES = (
-    "import importlib.util as u; print([n for n in ('OpenSSL', 'cryptography', 'scapy', 'pip') if u.find_spec(n)])"
-)
-
-
-def test_what_is_in_the_images(roots: dict[str, Path]) -> None:
-    programs = {"proxy": {"binlock-proxy", "binlock-certs"}, "monitor": {"binlock-monitor"}}
-    libraries = {"proxy": ["OpenSSL", "cryptography"], "monitor": ["scapy"]}
-    for target, root in roots.items():
-        names = {path.name for path in (root / "opt/binlock/bin").iterdir() if path.is_file()}
-        assert {name for name in names if not name.startswith("python")} == programs[target]
-        assert not (root / "bin/sh").exists()
-        assert not (root / "src").exists()
-        writable = [
-            path
-            for path in (root / "opt").rglob("*")
-            if not path.is_symlink() and path.stat().st_mode & (stat.S_IWOTH | stat.S_ISUID | stat.S_ISGID)
-        ]
-        assert writable == []
-        modules = list((root / "opt/binlock/lib").rglob("command_line.py"))
-        assert modules
-        assert all(list((path.parent / "__pycache__").glob("command_line.*.pyc")) for path in modules)
-        python = "/opt/binlock/bin/python3"
-        shown = run(inside(root, stages()[target], [python, "-c", LIBRARIES], (NET_RAW,)))
-        assert (shown.stdout.strip(), shown.stderr) == (str(libraries[target]), "")
-        refused = run(inside(root, stages()[target], [python, "-c", WRITES], (NET_RAW,)))
-        assert "Read-only file system" in refused.stderr
-
-
-def test_its_programs_run(roots: dict[str, Path]) -> None:
-    for target in ("proxy", "monitor"):
-        stage = stages()[target]
-        shown = run(inside(roots[target], stage, [*stage.entrypoint, "--help"], (NET_RAW,)))
-        assert shown.returncode == 0, shown.stderr
-        assert stage.command[0] in shown.stdout
-    without = run(
-        inside(roots["proxy"], stages()["proxy"], [*stages()["proxy"].entrypoint, *stages()["proxy"].command])
-    )
-    assert without.returncode == 2
-    assert "/etc/binlock/proxy.toml" in without.stderr
-
-
-def test_the_monitor_watches_as_an_ordinary_user(roots: dict[str, Path], tmp_path: Path) -> None:
-    stage, root = stages()["monitor"], roots["monitor"]
-    with Network() as network:
-        host = network.add_host("node")
-        argv = [*stage.entrypoint, *stage.command]
-        with Program(inside(root, stage, argv, (NET_RAW,)), log=tmp_path / "monitor.log", host=host) as program:
-            program.wait_for_log('"event": "started"')
-            healthy = run(host.command(inside(root, stage, stage.health, (NET_RAW,))))
-            assert healthy.returncode == 0, healthy.stderr
-            status = dict(
-                line.split(":\t", 1)
-                for line in Path(f"/proc/{program.pid}/status").read_text().splitlines()
-                if ":\t" in line
-            )
-            if os.geteuid() == 0:
-                assert status["Uid"].split() == ["65532"] * 4
-            assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
-            assert status["NoNewPrivs"] == "1"
-            assert program.terminate() == 0
-        sick = run(host.command(inside(root, stage, stage.health, (NET_RAW,))))
-        assert sick.returncode != 0
-
-
-def test_the_monitor_needs_the_capability(roots: dict[str, Path]) -> None:
-    stage = stages()["monitor"]
-    refused = run(inside(roots["monitor"], stage, [*stage.entrypoint, *stage.command]))
-    assert refused.returncode != 0
-    assert "not permitted" in refused.stderr.lower() or "permission" in refused.stderr.lower()
