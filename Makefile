@@ -33,7 +33,7 @@ test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/python -m testbed packages tests/grafana/checking
 	$(BIN)/python -m testbed packages tests/deploy/charts
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios
 	$(BIN)/python -m bench.relay
