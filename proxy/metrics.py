@@ -15,6 +15,7 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from proxy.material import TlsMaterial
 from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import Reason, Stage
 from proxy.sessions import SessionRecord
@@ -118,6 +119,11 @@ class Metrics:
             "When the configuration that runs was read.",
             registry=self.registry,
         )
+        self.admin_tls_refusals = Counter(
+            f"{prefix}_admin_tls_refusals",
+            "TLS handshakes of the admin endpoint that failed; 0 where it has no TLS.",
+            registry=self.registry,
+        )
         self.replica_connected = Gauge(
             f"{prefix}_replica_connected",
             "Streams of this roster entry whose dump is running.",
@@ -211,6 +217,9 @@ class Metrics:
         """
         for gauge in (self.certificate_not_after, self.crl_next_update):
             gauge.clear()
+        if site.admin is not None:
+            # What no route can be called, so that it stands beside them and shows in the same alerts.
+            self._describe_material("[admin]", "admin", site.admin.material)
         for route in site.routes:
             self.sessions_active.labels(route.name)
             for decision in ("admitted", "refused"):
@@ -226,17 +235,18 @@ class Metrics:
                 self.replica_connected.labels(route.name, entry.name)
                 self.replica_events.labels(route.name, entry.name)
             for leg, material in route.materials.items():
-                if material.certificate is not None:
-                    self.certificate_not_after.labels(route.name, f"{leg}_leg").set(
-                        material.certificate.not_valid_after_utc.timestamp()
-                    )
-                last = max(anchor.not_valid_after_utc for anchor in material.anchors)
-                self.certificate_not_after.labels(route.name, f"{leg}_leg_ca").set(last.timestamp())
-                for crl in material.crls:
-                    if crl.next_update_utc is not None:
-                        self.crl_next_update.labels(route.name, crl.issuer.rfc4514_string()).set(
-                            crl.next_update_utc.timestamp()
-                        )
+                self._describe_material(route.name, f"{leg}_leg", material)
+
+    def _describe_material(self, route: str, role: str, material: TlsMaterial) -> None:
+        if material.certificate is not None:
+            not_after = material.certificate.not_valid_after_utc
+            self.certificate_not_after.labels(route, role).set(not_after.timestamp())
+        last = max(anchor.not_valid_after_utc for anchor in material.anchors)
+        self.certificate_not_after.labels(route, f"{role}_ca").set(last.timestamp())
+        for crl in material.crls:
+            if crl.next_update_utc is not None:
+                issuer = crl.issuer.rfc4514_string()
+                self.crl_next_update.labels(route, issuer).set(crl.next_update_utc.timestamp())
 
     def count_handshake(self, route: str, leg: str, negotiated: Negotiated) -> None:
         """Counts a handshake that succeeded."""

@@ -55,7 +55,7 @@ class Server:
         self._admin = Endpoint(
             admin_pages(self._metrics, self.registry, self),
             on_defect=_log_endpoint_defect,
-            on_refusal=_log_endpoint_refusal,
+            on_refusal=self._note_admin_refusal,
         )
         self._admin.tls = None if site.admin is None else site.admin.server
 
@@ -141,6 +141,11 @@ class Server:
         self._metrics.config_last_reload_success.set(1)
         self._metrics.config_last_reload_timestamp.set(time.time())
 
+    def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._metrics.admin_tls_refusals.inc()
+        if may_log:
+            log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
+
     def _current_route(self, name: str) -> Route | None:
         return self._site.route(name)
 
@@ -205,10 +210,6 @@ class Server:
 def _restart_marks(site: Site) -> tuple[str, bool]:
     """What of `[admin]` cannot change while it runs."""
     return site.config.admin.listen, site.admin is not None
-
-
-def _log_endpoint_refusal(peer: str, why: str) -> None:
-    log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
 
 
 def _log_endpoint_defect(error: Exception) -> None:
