@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -130,7 +129,7 @@ class Server:
 
     def _keeps_running(self, why: str) -> None:
         self._reload_error = why
-        self._metrics.config_last_reload_success.set(0)
+        self._metrics.note_reload(is_success=False)
         log_event(logging.ERROR, "reload_failed", detail=why, kept="the configuration that runs")
 
     def _comes_into_force(self, site: Site) -> None:
@@ -138,8 +137,7 @@ class Server:
         set_up_logging(site.config.log.level, site.config.log.format)
         self._runtime.limits = site.config.limits
         self._metrics.describe_site(site)
-        self._metrics.config_last_reload_success.set(1)
-        self._metrics.config_last_reload_timestamp.set(time.time())
+        self._metrics.note_reload(is_success=True)
 
     def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
         self._metrics.admin_tls_refusals.inc()

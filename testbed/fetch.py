@@ -52,6 +52,11 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
+    "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
+    "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
+    "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
+    "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(

@@ -192,17 +192,35 @@ class TlsKinds:
             ["version", "cipher"],
             registry=registry,
         )
+        self._active = Gauge(
+            f"{_PREFIX}_tls_flows_active",
+            "Encrypted flows that are being watched, by version and cipher as in binlock_monitor_tls_flows_total.",
+            ["version", "cipher"],
+            registry=registry,
+        )
         self._counter.labels(_UNKNOWN, _UNKNOWN)
+        self._active.labels(_UNKNOWN, _UNKNOWN)
         self._kinds: set[tuple[str, str]] = {(_UNKNOWN, _UNKNOWN)}
+        self._kind_of: dict[int, tuple[str, str]] = {}
 
-    def count(self, tls: TlsFacts) -> None:
-        """Counts one flow."""
+    def begin(self, flow_number: int, tls: TlsFacts) -> None:
+        """Counts one flow, once."""
+        if flow_number in self._kind_of:
+            return
         kind = (tls.version or _UNKNOWN, tls.cipher or _UNKNOWN)
         if kind not in self._kinds:
             if len(self._kinds) >= _MOST_TLS_KINDS:
                 kind = (_OTHER, _OTHER)
             self._kinds.add(kind)
         self._counter.labels(*kind).inc()
+        self._active.labels(*kind).inc()
+        self._kind_of[flow_number] = kind
+
+    def end(self, flow_number: int) -> None:
+        """Counts a flow as active no more, if it was."""
+        kind = self._kind_of.pop(flow_number, None)
+        if kind is not None:
+            self._active.labels(*kind).dec()
 
 
 class Certificates:
