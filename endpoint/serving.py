@@ -22,11 +22,12 @@ _RECEIVE_BYTES = 4096
 _MOST_CONNECTIONS = 64
 _MOST_HANDSHAKES = 64
 _CLOSE_SECONDS = 1
-_SECONDS_A_REFUSAL = 1
+_SECONDS_A_LINE = 1
 _METHODS = frozenset({b"GET", b"HEAD"})
 
 
-OnRefusal = Callable[[str, str], None]
+# Told: whose TLS handshake failed, why, and whether to log it, which is once a second at most.
+OnRefusal = Callable[[str, str, bool], None]
 
 
 class Endpoint:
@@ -34,7 +35,6 @@ class Endpoint:
 
     Attributes:
         tls: None for plaintext. Another one may be put in its place; connections made under the former end then.
-        refusals: how many TLS handshakes have failed.
     """
 
     def __init__(
@@ -42,24 +42,23 @@ class Endpoint:
         pages: Mapping[str, Page],
         *,
         on_defect: Callable[[Exception], None],
-        on_refusal: OnRefusal = lambda _peer, _why: None,
+        on_refusal: OnRefusal = lambda _peer, _why, _may_log: None,
     ) -> None:
         """Nothing is listened on yet.
 
         Args:
             pages: what answers each path, in the order in which whoever asks for another is told of them.
             on_defect: is told what a page raised; it costs that one answer.
-            on_refusal: is told whose TLS handshake failed, and why; once a second at most.
+            on_refusal: is told of each TLS handshake that failed.
         """
         self.tls: ServerTls | None = None
-        self.refusals = 0
         self._pages = pages
         self._on_defect = on_defect
         self._on_refusal = on_refusal
         self._open = 0
         # In the order in which they began.
         self._handshakes: dict[trio.CancelScope, None] = {}
-        self._refusal_told_seconds = float("-inf")
+        self._refusal_logged_seconds = float("-inf")
 
     async def run(self, listening: Iterable[socket]) -> None:
         """Serves whoever connects, until it is cancelled; closes the sockets then."""
@@ -107,11 +106,11 @@ class Endpoint:
         return None
 
     def _note_refusal(self, stream: trio.abc.Stream, why: str) -> None:
-        self.refusals += 1
         now_seconds = time.monotonic()
-        if now_seconds - self._refusal_told_seconds >= _SECONDS_A_REFUSAL:
-            self._refusal_told_seconds = now_seconds
-            self._on_refusal(_peer_of(stream), why)
+        may_log = now_seconds - self._refusal_logged_seconds >= _SECONDS_A_LINE
+        if may_log:
+            self._refusal_logged_seconds = now_seconds
+        self._on_refusal(_peer_of(stream), why, may_log)
 
     async def _serve_requests(self, stream: trio.abc.Stream, still_stands: Callable[[], bool]) -> None:
         connection = h11.Connection(h11.SERVER)
@@ -158,11 +157,14 @@ class Endpoint:
 
 
 def _peer_of(stream: trio.abc.Stream) -> str:
+    """The address and port of the other end, an IPv6 address in brackets; empty if it has none, or is gone."""
     try:
         name = stream.socket.getpeername() if isinstance(stream, trio.SocketStream) else None
     except OSError:
         return ""
-    return f"{name[0]} port {name[1]}" if isinstance(name, tuple) else ""
+    if not isinstance(name, tuple):
+        return ""
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
 
 
 async def _next_request(stream: trio.abc.Stream, connection: h11.Connection) -> h11.Request | None:

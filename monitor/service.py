@@ -151,7 +151,10 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
-        self._endpoint = Endpoint(monitor_pages(self), on_defect=_log_endpoint_defect, on_refusal=_log_endpoint_refusal)
+        self._endpoint = Endpoint(
+            monitor_pages(self), on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal
+        )
+        self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
         self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
@@ -207,6 +210,13 @@ class Monitor:
                     self._reload_tls()
                 nursery.cancel_scope.cancel()
         self._stop()
+
+    def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._endpoint_refusals += 1
+        if may_log:
+            log_event(
+                logging.WARNING, "endpoint_refused", peer=peer and self._settings.masking.endpoint(peer), detail=why
+            )
 
     def _load_tls(self) -> None:
         """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
@@ -334,7 +344,7 @@ class Monitor:
             is_flooded=self._gate.is_closed,
             floods=self._gate.floods,
             lines_suppressed=self._findings.lines_suppressed,
-            endpoint_refusals=self._endpoint.refusals,
+            endpoint_refusals=self._endpoint_refusals,
         )
 
 
@@ -352,10 +362,6 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
         return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
 
     return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
-
-
-def _log_endpoint_refusal(peer: str, why: str) -> None:
-    log_event(logging.WARNING, "endpoint_refused", peer=peer, detail=why)
 
 
 def _log_endpoint_defect(error: Exception) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -55,7 +54,7 @@ class Server:
         self._admin = Endpoint(
             admin_pages(self._metrics, self.registry, self),
             on_defect=_log_endpoint_defect,
-            on_refusal=_log_endpoint_refusal,
+            on_refusal=self._note_admin_refusal,
         )
         self._admin.tls = None if site.admin is None else site.admin.server
 
@@ -130,7 +129,7 @@ class Server:
 
     def _keeps_running(self, why: str) -> None:
         self._reload_error = why
-        self._metrics.config_last_reload_success.set(0)
+        self._metrics.note_reload(is_success=False)
         log_event(logging.ERROR, "reload_failed", detail=why, kept="the configuration that runs")
 
     def _comes_into_force(self, site: Site) -> None:
@@ -138,8 +137,12 @@ class Server:
         set_up_logging(site.config.log.level, site.config.log.format)
         self._runtime.limits = site.config.limits
         self._metrics.describe_site(site)
-        self._metrics.config_last_reload_success.set(1)
-        self._metrics.config_last_reload_timestamp.set(time.time())
+        self._metrics.note_reload(is_success=True)
+
+    def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._metrics.admin_tls_refusals.inc()
+        if may_log:
+            log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
 
     def _current_route(self, name: str) -> Route | None:
         return self._site.route(name)
@@ -179,6 +182,8 @@ class Server:
                 record.judged_under = route
         except Exception as error:  # noqa: BLE001 - a defect here ends the session that cannot be judged, and no other
             log_defect(error, **record.fields())
+            # It is ended, which may take longer than until the next look.
+            record.judged_under = route
             return Ending(Reason.UNTRUSTED, "the session cannot be judged again; see Binlock's log")
         return ending
 
@@ -205,10 +210,6 @@ class Server:
 def _restart_marks(site: Site) -> tuple[str, bool]:
     """What of `[admin]` cannot change while it runs."""
     return site.config.admin.listen, site.admin is not None
-
-
-def _log_endpoint_refusal(peer: str, why: str) -> None:
-    log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
 
 
 def _log_endpoint_defect(error: Exception) -> None:
