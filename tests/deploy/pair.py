@@ -7,25 +7,18 @@ kubelet does to volumes is done by hand. The servers are the test bed's, with th
 from __future__ import annotations
 
 import json
-import re
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from testbed.fetch import bundle
 from testbed.flavours import Flavour
-from testbed.hosts import Host, Network
+from testbed.hosts import Host
 from testbed.servers import Server
 from tests.deploy.definition import stages
-from tests.deploy.helm import one, rendered
+from tests.deploy.helm import one
 from tests.deploy.kubelet import Pod, ProjectedVolume
-from tests.integration.lab import Authority, Leaf, Table
+from tests.integration.lab import Authority, Leaf
 
 PASSWORD = 'it\'s a \\ "word" of $HOME'
 SOURCE, REPLICA = (f"db-binlock-{side}.shop.svc.cluster.local" for side in ("source", "replica"))
@@ -145,119 +138,3 @@ class Side:
             lambda: len([each for each in self.events(event) if matches(each)]) >= times, f"{event}, {times} times"
         )
         return [each for each in self.events(event) if matches(each)][times - 1]
-
-
-FLAVOURS = [
-    pytest.param(Flavour.MYSQL_9_7, id="mysql-9.7"),
-    pytest.param(Flavour.MARIADB_11_8, id="mariadb-11.8", marks=pytest.mark.soak),
-]
-
-
-@pytest.fixture(params=FLAVOURS)
-def flavour(request: pytest.FixtureRequest) -> Flavour:
-    return Flavour(request.param)
-
-
-@pytest.fixture
-def scene(
-    flavour: Flavour, roots: dict[str, Path], tmp_path: Path
-) -> Iterator[tuple[Side, Side, Pod, Network, Authority]]:
-    objects = rendered(values(flavour))
-    authority = Authority(tmp_path / "authority")
-    with ExitStack() as stack:
-        network = stack.enter_context(Network())
-        hosts = [network.add_host(name) for name in ("source", "replica")]
-        # As kubelet writes it; the cluster's DNS would say the same of the service.
-        names = tmp_path / "hosts"
-        names.write_text(f"127.0.0.1 localhost\n{hosts[0].address} {SOURCE}\n")
-        sides = [Side(side, flavour, objects, authority, tmp_path) for side in ("source", "replica")]
-        for side, host in zip(sides, hosts, strict=True):
-            side.place(host, roots["proxy"], names)
-            stack.enter_context(side.proxy.program)
-        # The node: the bridge that the pods' traffic crosses.
-        subprocess.run(network.command([*bundle("iproute2").command("ip"), "link", "set", "lo", "up"]), check=True)
-        (described,) = one(objects, "DaemonSet", "db-binlock-monitor")["spec"]["template"]["spec"]["containers"]
-        monitor = Pod(described, stages()["monitor"], roots["monitor"], network, {}, tmp_path / "monitor.log")
-        stack.enter_context(monitor.program)
-        yield sides[0], sides[1], monitor, network, authority
-        for side in sides:
-            if hasattr(side.server, "_program") and side.server.running:
-                side.server.kill()
-
-
-def scrape(network: Network, authority: Authority, name: str, shown: Leaf) -> str:
-    host = network.hosts["source" if name == SOURCE else "replica"]
-    files = [str(path) for path in (authority.ca, shown.certificate, shown.key)]
-    return network.hosts["replica"].run([sys.executable, "-c", SCRAPE, host.address, name, *files])
-
-
-def days_left(metrics: str) -> float:
-    """Of the certificate that the source's proxy shows."""
-    found = re.findall(
-        r'^binlock_proxy_certificate_not_after_timestamp_seconds{[^}]*route="source"[^}]*} (.+)$', metrics, re.MULTILINE
-    )
-    return (min(map(float, found)) - time.time()) / 86400
-
-
-def test_a_pair_replicates_and_its_volumes_are_exchanged(scene: tuple[Side, Side, Pod, Network, Authority]) -> None:
-    source, replica, monitor, network, authority = scene
-    # Sidecars begin before the servers, and must be ready without them.
-    for side in (source, replica):
-        side.awaits("listening", 1)
-        assert all(side.proxy.probe(name) for name in ("startupProbe", "readinessProbe", "livenessProbe"))
-    for side in (source, replica):
-        side.server.start()
-        side.initialise()
-    replica.server.start_replication()
-    replica.server.wait_for_replication()
-    table = Table(source.server, "shop")
-    table.insert(50)
-    table.assert_same_on(replica.server)
-
-    shown = source.proxy.execute(["/opt/binlock/bin/binlock-proxy", "sessions", "--json"])
-    (session,) = json.loads(shown.stdout)
-    assert (session["replica"], session["account"], session["server_id"]) == (REPLICA, "repl", 100)
-    assert session["replica_tls_version"] == "TLSv1.3"
-    # What crosses between the pods is TLS, by the monitor's own judgement, and nothing else is there.
-    monitor.program.wait_for_log('"flow_found"')
-    flows = [json.loads(line) for line in monitor.program.log().splitlines() if '"verdict"' in line]
-    assert {(flow["verdict"], flow["server"]) for flow in flows} == {("tls", f"{network.hosts['source'].address}:3307")}
-
-    scraper = authority.issue("replica", "scraper.example")
-    for name in (SOURCE, REPLICA):
-        assert "binlock_proxy_build_info" in scrape(network, authority, name, scraper)
-
-    # cert-manager renews a secret, and kubelet exchanges the volume: the stream goes on, the next one sees the new one.
-    renewed = authority.issue_again("proxy", SOURCE, "--days", "30")
-    assert days_left(scrape(network, authority, SOURCE, scraper)) > 60
-    source.fill(renewed)
-    source.awaits("reloaded", 1)
-    assert 25 < days_left(scrape(network, authority, SOURCE, scraper)) < 31
-    assert len(json.loads(source.proxy.execute(["/opt/binlock/bin/binlock-proxy", "sessions", "--json"]).stdout)) == 1
-    # A secret that cannot be used changes nothing, and is said.
-    source.fill(renewed, key=replica.leaf.key.read_bytes())
-    assert "does not belong to the certificate" in source.awaits("reload_failed", 1)["detail"]
-    assert source.proxy.probe("readinessProbe")
-    assert source.proxy.probe("livenessProbe")
-    source.fill(renewed)
-    source.awaits("reloaded", 2)
-    table.insert(50)
-    table.assert_same_on(replica.server)
-
-    # The list of the revoked is a volume, too: the replica is gone at once, and back with another certificate.
-    authority.revoke(REPLICA)
-    source.fill(renewed)
-    assert source.awaits("session_ended", 1)["reason"] == "revoked"
-    replica.fill(authority.issue_again("proxy", REPLICA))
-    replica.awaits("reloaded", 1)
-    replica.server.wait_for_replication(60)
-    table.insert(50)
-    table.assert_same_on(replica.server)
-
-    # A ConfigMap that is edited needs no new pod.
-    source.configuration = source.configuration.replace("server_ids = [100]", "server_ids = [100, 101]")
-    source.fill(renewed)
-    source.awaits("reloaded", 4)
-
-    for program in (source.proxy.program, replica.proxy.program, monitor.program):
-        assert program.terminate() == 0
