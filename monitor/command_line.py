@@ -169,7 +169,7 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     )
     tls = run.add_argument_group(
         "TLS of the endpoint, which then asks for a client certificate",
-        "PEM files, read before privileges are given up; SIGHUP reads them again, with the rights of --user",
+        "PEM files, read before privileges are given up; on a change and on SIGHUP again, with the rights of --user",
     )
     tls.add_argument("--tls-certificate", type=Path, metavar="F", help="what it shows, the issuers behind it")
     tls.add_argument("--tls-key", type=Path, metavar="F", help="the certificate's key, without a passphrase")

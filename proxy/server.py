@@ -12,6 +12,7 @@ from pathlib import Path
 import trio
 
 from endpoint.serving import Endpoint
+from endpoint.watch import signature_of
 from proxy.admin import admin_pages, open_admin_sockets
 from proxy.bridging import PasswordKey
 from proxy.config import ConfigError
@@ -23,7 +24,6 @@ from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
-from proxy.watch import signature_of
 
 # How often sessions are looked at; a session must be gone within a second of the cause.
 _SUPERVISION_SECONDS = 0.25

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.watch import signature_of
+from endpoint.watch import signature_of
 
 
 @pytest.fixture
