@@ -3,7 +3,8 @@
     with Images(folder) as images:
         roots = images.build(Path("deploy/container/Containerfile"), ["proxy", "monitor"], checkout)
 
-Nothing runs as a service, and nothing of the machine's own images is touched: all of it is in `folder`.
+Nothing runs as a service, and nothing of the machine's own images is touched: all of it is in `folder`. An ordinary
+user gets the same files by way of `testbed.steps`, but for the file capability, which he cannot give.
 """
 
 import os
@@ -17,6 +18,7 @@ from typing import Self
 
 from testbed.fetch import bundle
 from testbed.folders import locked, private_folder
+from testbed.steps import carry_out
 
 # The images that ours are built from, and the bundle that each is made of.
 BASES = {
@@ -39,6 +41,27 @@ class ImageError(Exception):
     """buildah failed; the text has what it said."""
 
 
+def fill_base(root: Path, packages: Path) -> None:
+    """Makes a root of a bundle's packages, which none of their scripts has set up."""
+    root.chmod(0o755)
+    for folder in MERGED:
+        (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
+        (root / folder).symlink_to(f"usr/{folder}")
+    for entry in packages.iterdir():
+        if not entry.is_symlink():
+            target = root / "usr" / entry.name if entry.name in MERGED else root / entry.name
+            shutil.copytree(entry, target, symlinks=True, dirs_exist_ok=True, ignore=UNUSED)
+    (root / "etc/passwd").write_text(ACCOUNTS)
+    (root / "etc/group").write_text(GROUPS)
+    (root / "etc/ssl/certs").mkdir(parents=True, exist_ok=True)
+    if (root / "usr/bin/bash").exists():
+        stub = root / "usr/local/bin/apt-get"
+        stub.parent.mkdir(parents=True, exist_ok=True)
+        stub.write_text(NOTHING_TO_DO)
+        stub.chmod(0o755)
+        shutil.rmtree(root / "var/lib/apt", ignore_errors=True)
+
+
 class Images:
     """A store of images. A context manager: gone on exit."""
 
@@ -50,13 +73,15 @@ class Images:
         self._folder.mkdir()
         (self._folder / "storage.conf").write_text(STORAGE)
         (self._folder / "policy.json").write_text(POLICY)
-        for name, made_of in BASES.items():
-            self._make_base(name, bundle(made_of).path(".").resolve())
+        (self._folder / "containers.conf").touch()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        # Some of an image's folders are nobody's to write to, and an ordinary user can remove nothing in them.
+        for folder, _, _ in os.walk(self._folder):
+            Path(folder).chmod(0o700)
         shutil.rmtree(self._folder)
 
     def build(self, definition: Path, targets: Sequence[str], context: Path) -> dict[str, Path]:
@@ -72,7 +97,17 @@ class Images:
 
         Raises:
             ImageError: a step failed.
+            StepError: the same, for an ordinary user.
         """
+        packages = {name: bundle(made_of).path(".").resolve() for name, made_of in BASES.items()}
+        if os.geteuid() != 0:
+            bases = {name: self._folder / made_of for name, made_of in BASES.items()}
+            for name, folder in bases.items():
+                folder.mkdir()
+                fill_base(folder, packages[name])
+            return carry_out(definition, bases, targets, context, self._folder)
+        for name, folder in packages.items():
+            self._make_base(name, folder)
         # A stage that needs them all, as buildah builds one at a time with everything before it.
         lines = ["FROM scratch AS every", *(f"COPY --from={target} / /{target}/" for target in targets)]
         whole = self._folder / "Containerfile"
@@ -92,22 +127,7 @@ class Images:
 
     def _make_base(self, name: str, packages: Path) -> None:
         container = self._run("from", self._policy, "scratch")
-        root = Path(self._run("mount", container))
-        for folder in MERGED:
-            (root / "usr" / folder).mkdir(parents=True, exist_ok=True)
-            (root / folder).symlink_to(f"usr/{folder}")
-        for entry in packages.iterdir():
-            if not entry.is_symlink():
-                target = root / "usr" / entry.name if entry.name in MERGED else root / entry.name
-                shutil.copytree(entry, target, symlinks=True, dirs_exist_ok=True, ignore=UNUSED)
-        (root / "etc/passwd").write_text(ACCOUNTS)
-        (root / "etc/group").write_text(GROUPS)
-        if (root / "usr/bin/bash").exists():
-            stub = root / "usr/local/bin/apt-get"
-            stub.parent.mkdir(parents=True, exist_ok=True)
-            stub.write_text(NOTHING_TO_DO)
-            stub.chmod(0o755)
-            shutil.rmtree(root / "var/lib/apt", ignore_errors=True)
+        fill_base(Path(self._run("mount", container)), packages)
         self._run("commit", self._policy, "--rm", container, name)
 
     def _run(self, *arguments: str) -> str:
@@ -116,14 +136,11 @@ class Images:
         environment = {
             **os.environ,
             "BUILDAH_ISOLATION": "chroot",
-            "CONTAINERS_CONF": os.devnull,
+            "CONTAINERS_CONF": str(self._folder / "containers.conf"),
             "CONTAINERS_STORAGE_CONF": str(self._folder / "storage.conf"),
             "XDG_RUNTIME_DIR": str(self._folder),
         }
         command = [str(self._program()), *options, *arguments]
-        if os.geteuid() != 0:
-            command = ["unshare", "--user", "--map-root-user", "--mount", *command]
-            environment["_CONTAINERS_USERNS_CONFIGURED"] = "done"
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         if done.returncode:
             raise ImageError(f"buildah {' '.join(arguments)}:\n{done.stdout[-3000:]}{done.stderr[-3000:]}")

@@ -19,7 +19,7 @@ from testbed.containers import NET_RAW, container
 from testbed.fetch import bundle
 from testbed.flavours import Flavour
 from testbed.hosts import Network
-from testbed.programs import Program
+from testbed.programs import Place, Program
 from tests.deploy.definition import Stage, stages
 from tests.deploy.helm import one, rendered
 from tests.deploy.kubelet import Pod
@@ -31,7 +31,12 @@ def inside(root: Path, stage: Stage, argv: list[str], capabilities: tuple[int, .
     return container(root, argv, environment=stage.environment, mounts={}, capabilities=capabilities)
 
 
-def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+# Where no host gives one, an ordinary user needs a user namespace of his own.
+ALONE = [] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user"]
+
+
+def run(command: list[str], place: Place | None = None) -> subprocess.CompletedProcess[str]:
+    command = place.command(command) if place is not None else [*ALONE, *command]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
@@ -85,7 +90,7 @@ def test_the_monitor_watches_as_an_ordinary_user(roots: dict[str, Path], tmp_pat
         argv = [*stage.entrypoint, *stage.command]
         with Program(inside(root, stage, argv, (NET_RAW,)), log=tmp_path / "monitor.log", host=host) as program:
             program.wait_for_log('"event": "started"')
-            healthy = run(host.command(inside(root, stage, stage.health, (NET_RAW,))))
+            healthy = run(inside(root, stage, stage.health, (NET_RAW,)), host)
             assert healthy.returncode == 0, healthy.stderr
             status = dict(
                 line.split(":\t", 1)
@@ -97,7 +102,7 @@ def test_the_monitor_watches_as_an_ordinary_user(roots: dict[str, Path], tmp_pat
             assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")} == {"0" * 16}
             assert status["NoNewPrivs"] == "1"
             assert program.terminate() == 0
-        sick = run(host.command(inside(root, stage, stage.health, (NET_RAW,))))
+        sick = run(inside(root, stage, stage.health, (NET_RAW,)), host)
         assert sick.returncode != 0
 
 
