@@ -9,7 +9,11 @@ from grafana.style import BAD_FROM_ONE, DAY_SECONDS, NONE_AT_ZERO, SECONDS_LEFT,
 _CONFIGURED = proxy("certificate_not_after_timestamp_seconds")
 _SHOWN_TO_PROXIES = proxy("peer_certificate_not_after_timestamp_seconds")
 _CRLS = proxy("crl_next_update_timestamp_seconds")
+_BEGUN = proxy("certificate_not_before_timestamp_seconds")
+_SHOWN_BEGUN = proxy("peer_certificate_not_before_timestamp_seconds")
+_CRLS_MADE = proxy("crl_last_update_timestamp_seconds")
 _SHOWN_ON_THE_WIRE = monitor("tls_certificate_not_after_timestamp_seconds")
+_MADE_FOR = Column("Value #C", "Made for", unit="s", width=90)
 _EVERY = f"({_CONFIGURED} or {_SHOWN_TO_PROXIES} or {_CRLS} or {_SHOWN_ON_THE_WIRE})"
 _OF_TRUST = 'reason=~"(source_)?(certificate_)?(expired|revoked|untrusted)|crl_unusable|certificate_(missing|refused)"'
 
@@ -84,29 +88,53 @@ def _calendar() -> list[Json]:
         least = f"min by ({labels}) ({selector})"
         return [Query(f"{least} * 1000"), Query(seconds_left(least))]
 
+    def made_for(labels: str, end: str, begin: str) -> Query:
+        return Query(f"min by ({labels}) ({end} - {begin})")
+
     return [
         row("Calendar"),
         table(
             "Certificates and authorities of proxies",
             "Those in each proxy's configuration: what it shows on a leg, and for each leg the authority that lasts "
             "longest.",
-            until("instance, route, role", _CONFIGURED),
-            [Column("instance", "Proxy"), Column("route", "Route"), Column("role", "Certificate"), *AGE_COLUMNS],
+            [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _CONFIGURED, _BEGUN)],
+            [
+                Column("instance", "Proxy"),
+                Column("route", "Route"),
+                Column("role", "Certificate"),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
         ),
         table(
             "CRLs of proxies",
             "When each must have been renewed. `binlock-certs crl --if-due` from a timer does that.",
-            until("instance, route, issuer", _CRLS),
-            [Column("instance", "Proxy"), Column("route", "Route"), Column("issuer", "Issuer"), *AGE_COLUMNS],
+            [*until("instance, route, issuer", _CRLS), made_for("instance, route, issuer", _CRLS, _CRLS_MADE)],
+            [
+                Column("instance", "Proxy"),
+                Column("route", "Route"),
+                Column("issuer", "Issuer"),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
         ),
         table(
             "Certificates shown to proxies",
             "What replicas showed on their leg, and sources on theirs, on the last stream of each roster entry; of a "
             "chain the first to expire.",
-            until("route, replica, leg", _SHOWN_TO_PROXIES),
-            [Column("route", "Route"), Column("replica", "Replica"), Column("leg", "Shown by the"), *AGE_COLUMNS],
+            [
+                *until("route, replica, leg", _SHOWN_TO_PROXIES),
+                made_for("route, replica, leg", _SHOWN_TO_PROXIES, _SHOWN_BEGUN),
+            ],
+            [
+                Column("route", "Route"),
+                Column("replica", "Replica"),
+                Column("leg", "Shown by the"),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
         ),
         table(

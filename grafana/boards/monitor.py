@@ -152,14 +152,19 @@ def _tls() -> list[Json]:
         ),
         table(
             "TLS since the start",
-            "Connections found to be encrypted, by what the handshake shows.",
-            [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
+            "Connections found to be encrypted, by what the handshake shows, and those of them that are being "
+            "watched now.",
             [
-                Column("version", "Version", width=100),
-                Column("cipher", "Cipher"),
-                Column("Value", "Connections", width=110),
+                Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})"),
+                Query(f"sum by (version, cipher) ({monitor('tls_flows_active')})"),
             ],
-            sort_by="Connections",
+            [
+                Column("version", "Version", width=90),
+                Column("cipher", "Cipher"),
+                Column("Value #A", "In all", width=80),
+                Column("Value #B", "Now", width=70),
+            ],
+            sort_by="In all",
             descending=True,
             size=(8, 8),
         ),

@@ -19,6 +19,8 @@ from grafana.style import (
 )
 
 _CONNECTED = proxy("replica_connected")
+# Who an observing route let in without a line on the roster is nobody to wait for.
+_LISTED = proxy("replica_connected", 'replica!="unlisted"')
 _STREAM = "job, instance, route, replica"
 _WITH_TLS = proxy("replica_legs", 'version!="plaintext"')
 
@@ -62,7 +64,7 @@ def _answers() -> list[Json]:
         stat(
             "Replicas missing",
             "Roster entries that have no running stream. One that is meant for later counts as well.",
-            [Query(f"sum({_CONNECTED} == bool 0)")],
+            [Query(f"sum({_LISTED} == bool 0)")],
             thresholds=WARNING_FROM_ONE,
             mappings=NONE_AT_ZERO,
         ),
@@ -198,10 +200,10 @@ def _wire() -> list[Json]:
             size=(12, 8),
         ),
         table(
-            "TLS since the start",
-            "Connections found to be encrypted since the monitor started, by version and cipher; unknown where the "
-            "handshake was not seen.",
-            [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
+            "TLS that is seen now",
+            "Encrypted connections that are being watched, by version and cipher; unknown where the handshake was "
+            "not seen.",
+            [Query(f"sum by (version, cipher) ({monitor('tls_flows_active')}) > 0")],
             [
                 Column("version", "Version", mappings=_WEAK_VERSIONS, width=110),
                 Column("cipher", "Cipher"),
