@@ -66,7 +66,12 @@ def complaints_of_the_compiler(folder: Path, boards: dict[str, Board]) -> list[s
     (folder / "shapes.ts").write_text((CHECKING / "shapes.ts").read_text())
     for name, board in boards.items():
         (folder / f"{name}.ts").write_text(literals(board))
-    tsc: list[str | Path] = [NODE, place / "node_modules/typescript/bin/tsc", *STRICT, *(f"{name}.ts" for name in boards)]
+    tsc: list[str | Path] = [
+        NODE,
+        place / "node_modules/typescript/bin/tsc",
+        *STRICT,
+        *(f"{name}.ts" for name in boards),
+    ]
     done = subprocess.run(tsc, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or done.stdout, done.stderr
     return [line for line in done.stdout.splitlines() if not line.startswith(" ")]
