@@ -3,7 +3,7 @@
 from grafana.boards.common import AGE_COLUMNS, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeseries
-from grafana.queries import in_range, monitor, proxy
+from grafana.queries import monitor, proxy, rate
 from grafana.style import BAD_FROM_ONE, DAY_SECONDS, NONE_AT_ZERO, SECONDS_LEFT, WARNING_FROM_ONE, Json
 
 _CONFIGURED = proxy("certificate_not_after_timestamp_seconds")
@@ -23,8 +23,8 @@ def board() -> Json:
     return dashboard(
         "binlock-certificates",
         "Binlock: certificates",
-        "A calendar of what expires: the certificates, authorities and CRLs that proxies are configured with, the "
-        "certificates that replicas and sources showed to them, and those that the monitors saw on the wire.",
+        "What expires when: certificates, authorities and CRLs of proxies, certificates shown to proxies and on the "
+        "wire.",
         [*_now(), *_calendar(), *_history()],
         known_by='{__name__=~"binlock_(proxy|monitor)_build_info"}',
         has_routes=True,
@@ -38,14 +38,14 @@ def _now() -> list[Json]:
 
     return [
         stat(
-            "First certificate expires in",
+            "Certificate ends in",
             "The least time left of any certificate or authority that a proxy is configured with.",
             [Query(f"min({_CONFIGURED}) - time()")],
             unit="s",
             thresholds=SECONDS_LEFT,
         ),
         stat(
-            "First CRL is due in",
+            "CRL is due in",
             "The least time until a CRL must have been renewed. Once one is overdue, nobody is let in whom it would "
             "have to vouch for.",
             [Query(f"min({_CRLS}) - time()")],
@@ -53,7 +53,7 @@ def _now() -> list[Json]:
             thresholds=SECONDS_LEFT,
         ),
         stat(
-            "First replica's or source's expires in",
+            "Peer's ends in",
             "The least time left of any certificate that was shown to a proxy on the last stream of a replica.",
             [Query(f"min({_SHOWN_TO_PROXIES}) - time()")],
             unit="s",
@@ -106,6 +106,7 @@ def _calendar() -> list[Json]:
                 _MADE_FOR,
             ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "CRLs of proxies",
@@ -119,6 +120,7 @@ def _calendar() -> list[Json]:
                 _MADE_FOR,
             ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "Certificates shown to proxies",
@@ -136,6 +138,7 @@ def _calendar() -> list[Json]:
                 _MADE_FOR,
             ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "Certificates that servers showed on the wire",
@@ -143,6 +146,7 @@ def _calendar() -> list[Json]:
             until("instance, server", _SHOWN_ON_THE_WIRE),
             [Column("instance", "Monitor"), Column("server", "Server"), *AGE_COLUMNS],
             sort_by="Left",
+            size=(12, 7),
         ),
     ]
 
@@ -168,11 +172,14 @@ def _history() -> list[Json]:
         ),
         timeseries(
             "Refused or ended over trust",
-            "Sessions within the time shown that were refused, or ended while they ran, because a certificate was "
-            "missing, untrusted, expired or revoked, or a CRL was unusable.",
+            "Sessions, per second, that were refused, or ended while they ran, because a certificate was missing, "
+            "untrusted, expired or revoked, or a CRL was unusable.",
             [
-                Query(f"sum by (reason) ({in_range(proxy('refusals_total', _OF_TRUST))})", "refused: {{reason}}"),
-                Query(f"sum by (reason) ({in_range(proxy('sessions_ended_total', _OF_TRUST))})", "ended: {{reason}}"),
+                Query(f"sum by (reason) ({rate(proxy('refusals_total', _OF_TRUST))}) > 0", "refused: {{reason}}"),
+                Query(f"sum by (reason) ({rate(proxy('sessions_ended_total', _OF_TRUST))}) > 0", "ended: {{reason}}"),
             ],
+            unit="cps",
+            draws_bars=True,
+            is_stacked=True,
         ),
     ]

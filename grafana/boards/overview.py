@@ -3,16 +3,18 @@
 from grafana.boards.common import AGE_COLUMNS, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
-from grafana.queries import monitor, proxy
+from grafana.queries import monitor, proxy, rate
 from grafana.style import (
     BAD,
     BAD_FROM_ONE,
     CONNECTED,
     GOOD,
     GOOD_FROM_ONE,
+    GREY,
     NONE_AT_ZERO,
     SECONDS_LEFT,
     UP_OR_DOWN,
+    VERMILION,
     WARNING_FROM_ONE,
     Json,
     values,
@@ -69,7 +71,7 @@ def _answers() -> list[Json]:
             mappings=NONE_AT_ZERO,
         ),
         stat(
-            "First certificate expires in",
+            "Certificate ends in",
             "The least time left of any certificate or authority that a proxy is configured with, or that was shown "
             "on the last stream of a replica.",
             [
@@ -129,7 +131,7 @@ def _replicas() -> list[Json]:
             ],
             sort_by="Replica",
             hidden=["Value #B", "Value #C"],
-            size=(24, 8),
+            size=(24, 7),
         ),
         timeline(
             "Streams over time",
@@ -144,7 +146,7 @@ def _replicas() -> list[Json]:
             [Query(f"sum by (leg, version, cipher, group) ({proxy('replica_legs')} > 0)")],
             [
                 Column("leg", "Leg", width=90),
-                Column("version", "Version", mappings=values({"plaintext": ("plaintext", BAD)}), width=110),
+                Column("version", "Version", mappings=values({"plaintext": ("plaintext", GREY)}), width=110),
                 Column("cipher", "Cipher"),
                 Column("group", "Group", width=150),
                 Column("Value", "Legs", width=70),
@@ -154,8 +156,9 @@ def _replicas() -> list[Json]:
         ),
         timeseries(
             "Refused, by reason",
-            "Sessions that proxies refused in each interval, by reason; the proxy's own dashboard has the stages.",
-            [Query(f"sum by (reason) (increase({proxy('refusals_total')}[$__rate_interval])) > 0", "{{reason}}")],
+            "Sessions that proxies refused, per second, by reason; the proxy's own dashboard has the stages.",
+            [Query(f"sum by (reason) ({rate(proxy('refusals_total'))}) > 0", "{{reason}}")],
+            unit="cps",
             draws_bars=True,
             is_stacked=True,
             size=(12, 8),
@@ -188,6 +191,7 @@ def _wire() -> list[Json]:
                 )
             ],
             is_stepped=True,
+            shades_of=VERMILION,
             size=(12, 8),
         ),
         timeseries(

@@ -151,6 +151,7 @@ def _tls() -> list[Json]:
             "TLS handshakes that succeeded, per second, by leg and version.",
             [Query(f"sum by (leg, version) ({rate(proxy('tls_handshakes_total'))})", "{{leg}} leg, {{version}}")],
             unit="cps",
+            size=(6, 8),
         ),
         timeseries(
             "Handshake time",
@@ -162,6 +163,7 @@ def _tls() -> list[Json]:
                 Query(quantile("0.99", proxy("tls_handshake_seconds_bucket")), "99 %"),
             ],
             unit="s",
+            size=(6, 8),
         ),
         table(
             "Handshakes since the start",
@@ -176,7 +178,7 @@ def _tls() -> list[Json]:
             ],
             sort_by="Number",
             descending=True,
-            size=(8, 8),
+            size=(12, 8),
         ),
     ]
 

@@ -1,18 +1,19 @@
 """A picture to draw on, in pixels from its upper left corner, and what it looks like."""
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.ft2font import FT2Font
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
 
 PAGE, PANEL, EDGE, TEXT, FAINT, GRID = "#111217", "#1a1d23", "#2c3038", "#d8d9df", "#9a9ca6", "#2b2e36"
 _DPI = 100
-# Of the widest letters of the usual text, by its height.
-_LETTER = 0.58
 
 mpl.use("agg")
 
@@ -85,7 +86,7 @@ class Canvas:
             room: in pixels; longer text is cut off. 0 for any length.
         """
         self._axes.text(
-            x, y, shortened(text, room, size) if room else text,
+            x, y, shortened(text, room, size, is_bold=is_bold) if room else text,
             fontsize=size * 72 / _DPI, color=colour, fontweight="bold" if is_bold else "normal",
             horizontalalignment=align, verticalalignment="center_baseline", parse_math=False,
         )  # fmt: skip
@@ -115,7 +116,23 @@ class Canvas:
             picture.convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
-def shortened(text: str, room: float, size: float) -> str:
-    """A text that fits into so many pixels at that height."""
-    most = max(1, int(room / (size * _LETTER)))
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+def width_of(text: str, size: float, *, is_bold: bool = False) -> float:
+    """How wide a text is, in pixels."""
+    font = _font("bold" if is_bold else "normal")
+    font.set_size(size, 72)
+    font.set_text(text)
+    return float(font.get_width_height()[0]) / 64
+
+
+def shortened(text: str, room: float, size: float, *, is_bold: bool = False) -> str:
+    """A text, cut off if it is wider than so many pixels."""
+    if width_of(text, size, is_bold=is_bold) <= room:
+        return text
+    while text and width_of(text + "…", size, is_bold=is_bold) > room:
+        text = text[:-1].rstrip()
+    return text + "…"
+
+
+@functools.cache
+def _font(weight: str) -> FT2Font:
+    return get_font(findfont(FontProperties(family="DejaVu Sans", weight=weight)))

@@ -9,7 +9,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from grafana import style
 from grafana.drawing.answers import Series, Window, named
-from grafana.drawing.canvas import EDGE, FAINT, TEXT, Box, Canvas
+from grafana.drawing.canvas import EDGE, FAINT, TEXT, Box, Canvas, width_of
 from grafana.drawing.tables import columns
 from grafana.drawing.units import colour_of, formatted, mapped
 from grafana.style import Json
@@ -32,7 +32,7 @@ def draw_stat(canvas: Canvas, box: Box, panel: Json, answered: Sequence[Sequence
         else:
             shown = formatted(value, defaults["unit"], window.end, defaults.get("decimals"))
             text, colour = mapped(value, defaults["mappings"]) or (shown, colour_of(value, defaults["thresholds"]))
-    size = min(34.0, box.width / max(1, len(text)) / 0.62)
+    size = min(34.0, 34.0 * (box.width - 24) / max(1.0, width_of(text, 34, is_bold=True)))
     canvas.text(
         box.x + box.width / 2, box.y + box.height / 2, text, size=size, colour=colour, is_bold=True, align="center"
     )
@@ -48,7 +48,8 @@ def draw_timeseries(
     legend = _LINE * (rows + 1)
     axes = canvas.chart(box.inside(58, 6, 10, legend + 26))
     axes.set_xlim(window.start, window.end)
-    axes.set_xticks([window.start + (window.end - window.start) * part / 4 for part in range(5)])
+    parts = max(1, min(4, int(box.width / 110)))
+    axes.set_xticks([window.start + (window.end - window.start) * part / parts for part in range(parts + 1)])
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: _clock(seconds)))
     # The outermost would stand out over the panel's edge.
     axes.get_xticklabels()[0].set_horizontalalignment("left")
@@ -58,14 +59,14 @@ def draw_timeseries(
     else:
         _lines(axes, shown, defaults["custom"])
     _scale(axes, panel, window)
-    _legend(canvas, Box(box.x, box.y + box.height - legend, box.width, legend), shown, defaults["unit"], window)
+    _legend(canvas, Box(box.x, box.y + box.height - legend, box.width, legend), panel, shown, window)
 
 
 def draw_timeline(canvas: Canvas, box: Box, panel: Json, answered: Sequence[Sequence[Series]], window: Window) -> None:
     """A bar for each series, in the colours of its states."""
     defaults = panel["fieldConfig"]["defaults"]
     shown = _named_series(panel, answered)
-    label = min(box.width * 0.36, 200.0)
+    label = min(box.width * 0.45, 24 + max((width_of(name, 11.5) for name, _, _ in shown), default=0.0))
     area = box.inside(label, 4, 12, 26)
     height = min(44.0, area.height / max(1, len(shown)))
     scale = area.width / (window.end - window.start)
@@ -80,12 +81,13 @@ def draw_timeline(canvas: Canvas, box: Box, panel: Json, answered: Sequence[Sequ
             width = max(1.0, (end - begin) * scale)
             place = Box(area.x + (begin - window.start) * scale, y + 3, width, height - 6)
             canvas.rectangle(place, colour, 0.85)
-            if width > len(text) * 7:
+            if width > width_of(text, 11) + 10:
                 canvas.text(place.x + 6, y + height / 2, text, size=11, colour="#000000")
-    for part in range(5):
-        at = window.start + (window.end - window.start) * part / 4
-        x = area.x + area.width * part / 4
-        align = "right" if part == 4 else "left" if part == 0 else "center"
+    parts = max(1, min(4, int(area.width / 110)))
+    for part in range(parts + 1):
+        at = window.start + (window.end - window.start) * part / parts
+        x = area.x + area.width * part / parts
+        align = "right" if part == parts else "left" if part == 0 else "center"
         canvas.text(
             x,
             box.y + box.height - 12,
@@ -142,7 +144,9 @@ def _named_series(panel: Json, answered: Sequence[Sequence[Series]]) -> _Named:
         ),
         key=lambda pair: pair[0],
     )
-    free = [colour for colour in _PALETTE if colour not in fixed.values()]
+    mode = panel["fieldConfig"]["defaults"]["color"]
+    palette = (mode["fixedColor"], style.GREY) if mode["mode"] == "shades" else _PALETTE
+    free = [colour for colour in palette if colour not in fixed.values()]
     return [(name, series, fixed.get(name, free[index % len(free)])) for index, (name, series) in enumerate(found)]
 
 
@@ -195,19 +199,23 @@ def _scale(axes: Axes, panel: Json, window: Window) -> None:
     )
 
 
-def _legend(canvas: Canvas, box: Box, shown: _Named, unit: str, window: Window) -> None:
+def _legend(canvas: Canvas, box: Box, panel: Json, shown: _Named, window: Window) -> None:
     rows = round(box.height / _LINE) - 1
     last, most = box.x + box.width - 92, box.x + box.width - 12
+    has_last = "lastNotNull" in panel["options"]["legend"]["calcs"]
+    unit = panel["fieldConfig"]["defaults"]["unit"]
     canvas.text(box.x + 14, box.y + 8, "Name", size=10.5, colour=FAINT)
-    canvas.text(last, box.y + 8, "Last", size=10.5, colour=FAINT, align="right")
     canvas.text(most, box.y + 8, "Max", size=10.5, colour=FAINT, align="right")
+    if has_last:
+        canvas.text(last, box.y + 8, "Last", size=10.5, colour=FAINT, align="right")
     ranked = sorted(shown, key=lambda each: -_highest(each[1]))
     for index, (name, series, colour) in enumerate(ranked[:rows]):
         y = box.y + _LINE * (index + 1) + 6
         more = len(shown) - rows if index == rows - 1 else 0
         canvas.rectangle(Box(box.x + 14, y - 2, 14, 4), colour)
         canvas.text(box.x + 34, y, name + (f"  (+ {more} more)" if more else ""), size=11, room=last - box.x - 100)
-        canvas.text(last, y, formatted(series.last, unit, window.end), size=11, align="right")
+        if has_last:
+            canvas.text(last, y, formatted(series.last, unit, window.end), size=11, align="right")
         canvas.text(most, y, formatted(_highest(series), unit, window.end), size=11, align="right")
     if not shown:
         canvas.text(box.x + box.width / 2, box.y - 60, "no data", colour=EDGE, align="center")

@@ -53,7 +53,8 @@ def _short(value: float) -> str:
     if value == int(value):
         return f"{value:.0f}"
     magnitude = abs(value)
-    return f"{value:.{0 if magnitude >= 100 else 1 if magnitude >= 10 else 2 if magnitude >= 0.1 else 4}f}"
+    text = f"{value:.{0 if magnitude >= 100 else 1 if magnitude >= 10 else 2 if magnitude >= 0.1 else 4}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
 
 
 def _scaled(value: float, base: int, names: Sequence[str]) -> str:
