@@ -241,6 +241,7 @@ def _capture() -> list[Json]:
                 Query(f"sum({rate(monitor('packet_errors_total'))})", "packets lost to a defect"),
                 Query(f"sum({rate(monitor('log_lines_suppressed_total'))})", "log lines kept back"),
                 Query(f"sum({rate(monitor('floods_total'))})", "floods"),
+                Query(f"sum({rate(monitor('endpoint_tls_refusals_total'))})", "scrapers refused"),
             ],
             unit="cps",
             size=(8, 7),

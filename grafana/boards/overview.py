@@ -1,6 +1,6 @@
 """Is every replica encrypted? By whom, with what, until when: the dashboard to begin with."""
 
-from grafana.boards.common import AGE_COLUMNS, seconds_left
+from grafana.boards.common import AGE_COLUMNS, routes, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
 from grafana.queries import monitor, proxy, rate
@@ -133,6 +133,7 @@ def _replicas() -> list[Json]:
             hidden=["Value #B", "Value #C"],
             size=(24, 7),
         ),
+        routes((24, 5)),
         timeline(
             "Streams over time",
             "Whether each roster entry has a running stream.",
