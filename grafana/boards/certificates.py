@@ -97,8 +97,8 @@ def _calendar() -> list[Json]:
         row("Calendar"),
         table(
             "Configured certificates and authorities",
-            "What each proxy shows on a leg, and for each leg the authority that lasts longest; and what the endpoints of "
-            "proxies and monitors show, if they have TLS.",
+            "What each proxy shows on a leg, and for each leg the authority that lasts longest; and what the "
+            "endpoints of proxies and monitors show, if they have TLS.",
             [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _OF_PROXIES, _BEGUN)],
             [
                 Column("instance", "Proxy"),
