@@ -57,6 +57,7 @@ RECIPES = {
     "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
     "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
     "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
+    "docker-compose": Recipe("sid", ("libc6",), ("docker-compose",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +18,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from monitor.verdicts import TlsFacts, Verdict
@@ -61,6 +61,7 @@ class Reading:
         is_flooded: whether control packets are being sampled.
         floods: how often that began.
         lines_suppressed: of the log.
+        endpoint_refusals: TLS handshakes of the endpoint that failed.
     """
 
     flows: Mapping[Verdict, int] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Reading:
     is_flooded: bool = False
     floods: int = 0
     lines_suppressed: int = 0
+    endpoint_refusals: int = 0
 
 
 class Metrics:
@@ -100,16 +102,19 @@ class Metrics:
         self.tls = TlsKinds(self.registry)
         self.certificates = Certificates(self.registry)
         self.registry.register(_ReadingCollector(read))
+        self._endpoint_certificate: Gauge | None = None
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The registry as a scraper wants it: body and content type."""
-        try:
-            encoder, content_type = choose_encoder(accept)
-            return encoder(self.registry), content_type
-        except (TypeError, ValueError):
-            # A version in the header that the library cannot read. Any scraper reads the plain format.
-            encoder, content_type = choose_encoder("")
-            return encoder(self.registry), content_type
+    def note_endpoint_certificate(self, not_after: datetime | None) -> None:
+        """Takes over when the certificate that this endpoint shows expires; there is no such series without TLS."""
+        if not_after is None:
+            return
+        if self._endpoint_certificate is None:
+            self._endpoint_certificate = Gauge(
+                f"{_PREFIX}_endpoint_certificate_not_after_timestamp_seconds",
+                "When the certificate that this endpoint shows expires, in seconds since the epoch; only with TLS.",
+                registry=self.registry,
+            )
+        self._endpoint_certificate.set(not_after.timestamp())
 
 
 class PlaintextPairs:
@@ -309,6 +314,12 @@ def _single_families(reading: Reading) -> Iterator[Metric]:
             "log_lines_suppressed",
             "Lines that the log's bound kept back.",
             reading.lines_suppressed,
+        ),
+        (
+            CounterMetricFamily,
+            "endpoint_tls_refusals",
+            "TLS handshakes of this endpoint that failed; 0 where it has no TLS.",
+            reading.endpoint_refusals,
         ),
     )
     for kind, name, text, value in rows:
