@@ -101,8 +101,8 @@ def _calendar() -> list[Json]:
             "endpoints of proxies and monitors show, if they have TLS.",
             [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _OF_PROXIES, _BEGUN)],
             [
-                Column("instance", "Proxy"),
-                Column("route", "Route"),
+                Column("instance", "Instance", width=130),
+                Column("route", "Route", width=90),
                 Column("role", "Certificate"),
                 *AGE_COLUMNS,
                 _MADE_FOR,
@@ -115,8 +115,8 @@ def _calendar() -> list[Json]:
             "When each must have been renewed. `binlock-certs crl --if-due` from a timer does that.",
             [*until("instance, route, issuer", _CRLS), made_for("instance, route, issuer", _CRLS, _CRLS_MADE)],
             [
-                Column("instance", "Proxy"),
-                Column("route", "Route"),
+                Column("instance", "Proxy", width=130),
+                Column("route", "Route", width=90),
                 Column("issuer", "Issuer"),
                 *AGE_COLUMNS,
                 _MADE_FOR,
@@ -133,9 +133,9 @@ def _calendar() -> list[Json]:
                 made_for("route, replica, leg", _SHOWN_TO_PROXIES, _SHOWN_BEGUN),
             ],
             [
-                Column("route", "Route"),
+                Column("route", "Route", width=90),
                 Column("replica", "Replica"),
-                Column("leg", "Shown by the"),
+                Column("leg", "Shown by the", width=100),
                 *AGE_COLUMNS,
                 _MADE_FOR,
             ],

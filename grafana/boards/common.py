@@ -8,8 +8,8 @@ _MODES = values({"enforce": ("enforce", GOOD), "observe": ("observe", WARNING)})
 
 # Of a query in milliseconds since the epoch, and one in seconds left.
 AGE_COLUMNS = (
-    Column("Value #A", "Until", unit="dateTimeAsIso", width=170),
-    Column("Value #B", "Left", unit="s", thresholds=SECONDS_LEFT, width=110),
+    Column("Value #A", "Until", unit="dateTimeAsIso", width=155),
+    Column("Value #B", "Left", unit="s", thresholds=SECONDS_LEFT, width=95),
 )
 
 
