@@ -182,6 +182,8 @@ class Server:
                 record.judged_under = route
         except Exception as error:  # noqa: BLE001 - a defect here ends the session that cannot be judged, and no other
             log_defect(error, **record.fields())
+            # It is ended, which may take longer than until the next look.
+            record.judged_under = route
             return Ending(Reason.UNTRUSTED, "the session cannot be judged again; see Binlock's log")
         return ending
 

@@ -6,7 +6,9 @@ from grafana.panels import Column, Query, row, stat, table, timeseries
 from grafana.queries import monitor, proxy, rate
 from grafana.style import BAD_FROM_ONE, DAY_SECONDS, NONE_AT_ZERO, SECONDS_LEFT, WARNING_FROM_ONE, Json
 
-_CONFIGURED = proxy("certificate_not_after_timestamp_seconds")
+_OF_PROXIES = proxy("certificate_not_after_timestamp_seconds")
+# With those that monitors' own endpoints show, if they have TLS.
+_CONFIGURED = f"({_OF_PROXIES} or {monitor('certificate_not_after_timestamp_seconds')})"
 _SHOWN_TO_PROXIES = proxy("peer_certificate_not_after_timestamp_seconds")
 _CRLS = proxy("crl_next_update_timestamp_seconds")
 _BEGUN = proxy("certificate_not_before_timestamp_seconds")
@@ -39,7 +41,7 @@ def _now() -> list[Json]:
     return [
         stat(
             "Certificate ends in",
-            "The least time left of any certificate or authority that a proxy is configured with.",
+            "The least time left of any certificate or authority that a proxy or a monitor is configured with.",
             [Query(f"min({_CONFIGURED}) - time()")],
             unit="s",
             thresholds=SECONDS_LEFT,
@@ -94,10 +96,10 @@ def _calendar() -> list[Json]:
     return [
         row("Calendar"),
         table(
-            "Certificates and authorities of proxies",
-            "Those in each proxy's configuration: what it shows on a leg, and for each leg the authority that lasts "
-            "longest.",
-            [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _CONFIGURED, _BEGUN)],
+            "Configured certificates and authorities",
+            "What each proxy shows on a leg, and for each leg the authority that lasts longest; and what the "
+            "endpoints of proxies and monitors show, if they have TLS.",
+            [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _OF_PROXIES, _BEGUN)],
             [
                 Column("instance", "Proxy"),
                 Column("route", "Route"),

@@ -295,13 +295,13 @@ def _commits() -> list[Json]:
             unit="s",
         ),
         row("Configuration"),
-        routes((12, 7)),
+        routes((24, 5)),
         timeline(
             "Configuration in force over time",
             "Whether the configuration on disk is the one that runs.",
             [Query(f"min by (instance) ({proxy_wide('config_last_reload_success')})", "{{instance}}")],
             mappings=YES_OR_NO,
-            size=(6, 7),
+            size=(12, 7),
         ),
         timeseries(
             "Configurations read, scrapers refused",
@@ -312,6 +312,6 @@ def _commits() -> list[Json]:
                 Query(f"sum({rate(proxy_wide('admin_tls_refusals_total'))})", "scrapers refused"),
             ],
             unit="cps",
-            size=(6, 7),
+            size=(12, 7),
         ),
     ]

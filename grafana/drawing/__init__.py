@@ -2,3 +2,9 @@
 
 `answers` asks what the panels ask, `tables` and `units` make text of it, `canvas`, `charts` and `pictures` draw.
 """
+
+import os
+from pathlib import Path
+
+# matplotlib keeps a list of fonts, by its own choice in the home folder.
+os.environ.setdefault("MPLCONFIGDIR", str(Path(__file__).parents[2] / ".testbed" / "matplotlib"))

@@ -61,8 +61,7 @@ def _scaled(value: float, base: int, names: Sequence[str]) -> str:
     power = 0
     while abs(value) >= base and power < len(names) - 1:
         value, power = value / base, power + 1
-    separator = " " if names[power] else ""
-    return f"{_short(round(value, 2))}{separator}{names[power]}"
+    return f"{_short(round(value, 2))} {names[power]}".rstrip()
 
 
 def _span(seconds: float) -> str:

@@ -88,7 +88,7 @@ UNKNOWN = [
 
 
 def broken(by: Callable[[Board], object]) -> Board:
-    board = copy.deepcopy(BOARDS["binlock-proxy"])
+    board: Board = copy.deepcopy(BOARDS["binlock-proxy"])
     by(board)
     return board
 

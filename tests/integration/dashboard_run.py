@@ -38,6 +38,8 @@ class DashboardSite(ObservedSite):
 
     def routes(self) -> list[RouteConfig]:
         [orders] = super().routes()
+        # A socket's path would be this machine's, and stand in the pictures.
+        orders.source = f"127.0.0.1:{self.source.port}"
         observing = RouteConfig(
             name=OBSERVING,
             source=orders.source,
