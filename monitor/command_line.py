@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from pathlib import Path
 
 from monitor.files.recordings import RecordingError
 from monitor.reading import read_flows
-from monitor.reporting.logs import log_packet_defect, set_up_logging
+from monitor.reporting.logs import log_event, log_packet_defect, set_up_logging
 from monitor.reporting.masking import Masking, MaskKeyError
 from monitor.reporting.report import Report, flow_fields, printable
 from monitor.verdicts import Flow, Verdict
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import handed_over_sockets
 
 _DEFAULT_PORT = 3306
 _DEFAULT_LISTEN = "127.0.0.1:9308"
@@ -78,7 +81,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (_Unusable, MaskKeyError) as error:
+    except (_Unusable, MaskKeyError, SupervisionError) as error:
         print(f"binlock-monitor: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
@@ -268,10 +271,13 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         for name in dict.fromkeys(arguments.interface)
     ]
     settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
-    monitor = Monitor(settings, captures)
+    notifier = Notifier.from_environment(
+        os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
+    )
+    monitor = Monitor(settings, captures, notifier=notifier, handed_over=handed_over_sockets(os.environ))
     try:
         monitor.open(drop_privileges)
-    except (CaptureError, PrivilegeError) as error:
+    except (CaptureError, PrivilegeError, SupervisionError) as error:
         raise _Unusable(str(error)) from error
     except OSError as error:
         raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error

@@ -18,6 +18,7 @@ from proxy.addresses import UnixAddress, parse_address
 from proxy.logs import log_defect
 from proxy.metrics import Metrics
 from proxy.sessions import SessionRegistry
+from supervision.sockets import require_address, require_path
 
 # A scraper asks every few seconds; whoever is slower than this holds a connection for nothing.
 _REQUEST_SECONDS = 10
@@ -98,13 +99,26 @@ class AdminEndpoint:
                 return HTTPStatus.NOT_FOUND, b"try /metrics, /healthz, /readyz or /sessions\n", _TEXT
 
 
-async def open_admin_listeners(address_text: str) -> list[trio.SocketListener]:
+async def open_admin_listeners(
+    address_text: str, handed_over: socket.socket | None = None
+) -> list[trio.SocketListener]:
     """Listens where the configuration says; a unix socket can be used by this user and group only.
+
+    Args:
+        address_text: as in the configuration.
+        handed_over: a socket that the service manager has opened there already.
 
     Raises:
         OSError: the address is taken, or not ours.
+        SupervisionError: what was handed over listens elsewhere.
     """
     address = parse_address(address_text)
+    if handed_over is not None:
+        if isinstance(address, UnixAddress):
+            require_path(handed_over, "admin", address.path)
+        else:
+            require_address(handed_over, "admin", address.host, address.port)
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(handed_over))]
     if not isinstance(address, UnixAddress):
         return await trio.open_tcp_listeners(address.port, host=address.host)
     _remove_stale_socket(Path(address.path))

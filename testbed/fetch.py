@@ -52,6 +52,9 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # Debian 12's and the newest service manager, for the units in deploy/systemd.
+    "systemd": Recipe("bookworm", ("systemd",), installed="systemd-analyze"),
+    "systemd-sid": Recipe("sid", ("systemd",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
