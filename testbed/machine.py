@@ -67,10 +67,14 @@ done
 : > "$root/dev/console"
 mount --bind /dev/null "$root/dev/console"
 mount -t tmpfs tmpfs "$root/dev/shm"
+mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
+ln -s pts/ptmx "$root/dev/ptmx"
 tr -d - < /proc/sys/kernel/random/uuid > "$root/etc/machine-id"
 cd "$root"
 pivot_root . run/before
 umount -l /run/before
+# As a machine has it: credentials are mounted in a namespace of their own, and come from there.
+mount --make-rshared /
 exec env -i container=binlock PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/lib/systemd/systemd --system --unit=basic.target
 """
 BOOT_SECONDS = 60
@@ -164,11 +168,14 @@ class Machine:
         """What a command prints there.
 
         Raises:
-            MachineError: it failed.
+            MachineError: it failed; with the end of the journal.
         """
         done = self.call(*argv)
         if done.returncode:
-            raise MachineError(f"{shlex.join(argv)} failed with {done.returncode}: {done.stdout}{done.stderr}")
+            journal = self.call("journalctl", "--lines", "25", "--output", "cat").stdout
+            raise MachineError(
+                f"{shlex.join(argv)} failed with {done.returncode}: {done.stdout}{done.stderr}\n{journal}"
+            )
         return done.stdout
 
     def write(self, path: str, text: str) -> None:
