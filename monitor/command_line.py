@@ -248,6 +248,8 @@ def _masking(arguments: argparse.Namespace) -> Masking:
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # First of all: what nobody took would be mistaken for one of our own.
+    handed_over = handed_over_sockets(os.environ)
     # Loaded here, as it takes a while and needs more than `read` does.
     try:
         import trio  # noqa: PLC0415
@@ -274,7 +276,7 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
     notifier = Notifier.from_environment(
         os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
     )
-    monitor = Monitor(settings, captures, notifier=notifier, handed_over=handed_over_sockets(os.environ))
+    monitor = Monitor(settings, captures, notifier=notifier, handed_over=handed_over)
     try:
         monitor.open(drop_privileges)
     except (CaptureError, PrivilegeError, SupervisionError) as error:

@@ -101,10 +101,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # First of all: what nobody took would be mistaken for one of our own.
+    handed_over = handed_over_sockets(os.environ)
     notifier = Notifier.from_environment(
         os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
     )
-    handed_over = handed_over_sockets(os.environ)
     site = load_site(arguments.config)
     try:
         trio.run(Server(arguments.config, site, notifier=notifier, handed_over=handed_over).run)

@@ -239,8 +239,8 @@ class Server:
     def _status(self) -> str:
         """One line for people."""
         if self.is_draining:
-            return f"draining: {len(self.registry)} sessions left"
-        line = f"{len(self._site.routes)} routes, {len(self.registry)} sessions"
+            return f"draining: {_counted(len(self.registry), 'session')} left"
+        line = f"{_counted(len(self._site.routes), 'route')}, {_counted(len(self.registry), 'session')}"
         return f"{line}; the last reload failed: {self._reload_error}" if self._reload_error else line
 
     def _drain(self, sessions: trio.Nursery) -> None:
@@ -252,6 +252,10 @@ class Server:
         sessions.cancel_scope.deadline = trio.current_time() + seconds
         for record in self.registry:
             record.end(Ending(Reason.DRAINED, "shutting down"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _log_silence(parts: list[str]) -> None:

@@ -91,6 +91,12 @@ class Notifier:
         """A sign of life."""
         self._send("WATCHDOG=1")
 
+    def close(self) -> None:
+        """Says nothing any more."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
     def _send(self, state: str, status: str = "") -> None:
         if self._socket is None or self._address is None:
             return

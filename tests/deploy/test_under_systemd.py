@@ -120,10 +120,10 @@ def stage_for(site: Site, folder: Path) -> Path:
         shutil.copy(source, binlock / name)
     (binlock / "keys").mkdir()
     shutil.copy(site.proxy.key, binlock / "keys/proxy.key")
-    (binlock / "monitor.env").write_text("BINLOCK_MONITOR_OPTIONS=--interface lo --interface eth0 --port 3306 --port 306\n")
-    (binlock / "audit.env").write_text(
-        "BINLOCK_AUDIT_OPTIONS=--source mysql://auditor@127.0.0.1/?unsafe-plaintext=1\n"
+    (binlock / "monitor.env").write_text(
+        "BINLOCK_MONITOR_OPTIONS=--interface lo --interface eth0 --port 3306 --port 306\n"
     )
+    (binlock / "audit.env").write_text("BINLOCK_AUDIT_OPTIONS=--source mysql://auditor@127.0.0.1/?unsafe-plaintext=1\n")
     (binlock / "audit.password").write_text(PASSWORD)
     for path, mode in (("proxy.toml", 0o644), ("keys/proxy.key", 0o600), ("audit.password", 0o600)):
         (binlock / path).chmod(mode)
@@ -210,9 +210,7 @@ def starts(machine: Machine) -> None:
 
 def serves(site: Site, machine: Machine) -> None:
     tls = ReplicaTls(ca=site.authority.ca, cert=site.leaf.certificate, key=site.leaf.key)
-    site.replica.replicate_from(
-        host=site.source_host.address, port=306, user="repl", password=PASSWORD, tls=tls
-    )
+    site.replica.replicate_from(host=site.source_host.address, port=306, user="repl", password=PASSWORD, tls=tls)
     site.replica.wait_for_replication()
     [session] = json.loads(machine.run("/opt/binlock/bin/binlock-proxy", "sessions", "--json"))
     assert session["replica"] == "replica-1.example"
@@ -231,14 +229,14 @@ def watches(machine: Machine) -> None:
 def reloads(machine: Machine) -> None:
     machine.write("/etc/binlock/proxy.toml", CONFIG.format(key=COPY, more="sessions = 100"))
     machine.run("systemctl", "reload", PROXY)
-    machine.wait_for(PROXY, "StatusText", "2 routes, 1 sessions")
+    machine.wait_for(PROXY, "StatusText", "2 routes, 1 session")
     # What cannot be used it notices by itself too, and keeps what runs.
     machine.write("/etc/binlock/proxy.toml", CONFIG.format(key=COPY, more="session = 100"))
     machine.wait_for(PROXY, "StatusText", "the last reload failed: /etc/binlock/proxy.toml: unknown key 'session'")
     machine.wait_for(PROXY, "ActiveState", "active")
     machine.write("/etc/binlock/proxy.toml", CONFIG.format(key=COPY, more=""))
     machine.run("systemctl", "reload", PROXY)
-    machine.wait_for(PROXY, "StatusText", "2 routes, 1 sessions")
+    machine.wait_for(PROXY, "StatusText", "2 routes, 1 session")
     assert machine.shown(PROXY, "NRestarts") == "0"
 
 
@@ -290,7 +288,7 @@ def keeps_an_authority_and_audits(machine: Machine) -> None:
     machine.run("chown", "-R", "binlock-authority:", "/var/lib/binlock-authority")
     machine.run("systemctl", "start", "binlock-certs.service", "binlock-audit.service")
     metrics = machine.run("runuser", "-u", "nobody", "--", "cat", "/var/lib/binlock-audit/binlock_audit.prom")
-    assert 'binlock_audit_check{' in metrics
+    assert "binlock_audit_check{" in metrics
     for name in ("certs", "audit"):
         machine.run("systemctl", "enable", "--now", f"binlock-{name}.timer")
         assert machine.shown(f"binlock-{name}.timer", "ActiveState") == "active"
