@@ -118,7 +118,7 @@ class Bundle:
         triplet, loader = LOADERS[machine]
         root = self.root or Path("/")
         roots = [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
-        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so.*")}
+        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
         return str(self.path(f"usr/lib/{triplet}/{loader}", f"lib/{triplet}/{loader}")), libraries
 
