@@ -1,7 +1,7 @@
-"""Binlock as it is installed on a host with systemd, as a folder that a machine of the test bed takes over."""
+"""Binlock as it is installed on a host with systemd: what pip puts there, and the document's own steps."""
 
 import os
-import shutil
+import re
 import sys
 import sysconfig
 from collections.abc import Mapping
@@ -9,6 +9,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "deploy" / "systemd"
+DOCUMENT = ROOT / "docs" / "deploy-systemd.md"
 PROGRAMS = {
     "binlock-proxy": "proxy",
     "binlock-monitor": "monitor",
@@ -47,7 +48,7 @@ sys.exit(0 if at_once == FAILED and first_written != FAILED and later == -1 else
 
 
 def install(stage: Path) -> None:
-    """Lays out, below `stage`, the programs, the units, and the users' and folders' lists."""
+    """Lays out, below `stage`, the programs, as pip would have put them there."""
     python = Path(os.path.realpath(sys.executable)).relative_to(sys.base_prefix)
     programs = stage / "opt/binlock/bin"
     programs.mkdir(parents=True)
@@ -55,13 +56,12 @@ def install(stage: Path) -> None:
     for name, text in {**texts, "writable-and-executable-is-denied": _PROBE}.items():
         (programs / name).write_text(_SHEBANG.format(python=python) + text)
         (programs / name).chmod(0o755)
-    units = stage / "etc/systemd/system"
-    units.mkdir(parents=True)
-    for path in UNITS.iterdir():
-        if path.is_file():
-            shutil.copy(path, units)
-    for name in ("sysusers.d", "tmpfiles.d"):
-        shutil.copytree(UNITS / name, stage / "etc" / name)
+
+
+def steps(about: str) -> str:
+    """The block of docs/deploy-systemd.md with these words, as a shell script to be run in a checkout."""
+    [block] = [block for block in re.findall(r"```sh\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if about in block]
+    return f"set -e; cd /opt/binlock/src\n{block}"
 
 
 def drop_in(stage: Path, unit: str, text: str, name: str = "test.conf") -> None:

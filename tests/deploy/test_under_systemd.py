@@ -18,7 +18,7 @@ from testbed.machine import Machine, MachineError
 from testbed.programs import popen
 from testbed.replication import ReplicaTls
 from testbed.servers import Server
-from tests.deploy.installing import BINDS, UNITS, drop_in, install
+from tests.deploy.installing import BINDS, UNITS, drop_in, install, steps
 from tests.integration.lab import PASSWORD, Authority, Table
 
 PROXY, MONITOR = "binlock-proxy.service", "binlock-monitor.service"
@@ -110,10 +110,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
 
 
 def stage_for(site: Site, folder: Path) -> Path:
-    """What an administrator does, after docs/deploy-systemd.md."""
+    """The host's files, but for the units, which docs/deploy-systemd.md says how to install."""
     install(folder)
     binlock = folder / "etc/binlock"
-    binlock.mkdir()
+    binlock.mkdir(parents=True)
     (binlock / "proxy.toml").write_text(CONFIG.format(key=COPY, more=""))
     for source, name in (
         (site.proxy.certificate, "db1.crt"), (site.authority.ca, "ca.crt"), (site.authority.crl, "ca.crl")
@@ -144,8 +144,7 @@ def stage_for(site: Site, folder: Path) -> Path:
 def booted(site: Site, folder: Path, systemd: str) -> Iterator[Machine]:
     stage = stage_for(site, folder / "stage")
     with Machine(folder / "machine", systemd, stage=stage, binds=BINDS, place=site.source_host) as machine:
-        machine.run("systemd-sysusers")
-        machine.run("systemd-tmpfiles", "--create", "--prefix=/etc/binlock")
+        machine.run("sh", "-c", steps("systemd-sysusers"))
         yield machine
 
 
@@ -209,6 +208,7 @@ def starts(machine: Machine) -> None:
     assert listening["route_orders"] == "0.0.0.0:306"
     assert sorted(listening["handed_over"]) == ["admin", "inner", "orders"]  # type: ignore[call-overload]
     assert machine.shown(PROXY, "StatusText") == "2 routes, 0 sessions"
+    assert machine.run("stat", "--format=%a %U:%G", "/etc/binlock").strip() == "750 root:binlock"
     # What they ask for memory for is looked at once.
     machine.run("rm", *(f"/etc/systemd/system/{unit}.d/denied.conf" for unit in (PROXY, MONITOR)))
     machine.run("systemctl", "daemon-reload")

@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from testbed.fetch import bundle
-from tests.deploy.installing import PROGRAMS, ROOT, UNITS
+from tests.deploy.installing import DOCUMENT, PROGRAMS, ROOT, UNITS
 
-DOCUMENT = ROOT / "docs" / "deploy-systemd.md"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 # On systemd's scale from 0, the best, to 10.
 MOST_EXPOSED = {"binlock-proxy.service": 1.5, "binlock-monitor.service": 2.0}

@@ -117,16 +117,24 @@ def test_the_proxy_tells_its_whole_life(manager: Manager, listening: socket.sock
 
 
 def test_sockets_for_another_process_are_not_taken(manager: Manager, listening: socket.socket, tmp_path: Path) -> None:
+    """So it listens by itself; and when it says that it is ready, it is."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         path = configure(tmp_path, free)
-    sockets = [("orders", listening)]
+        address = free.getsockname()
     with manager.running(
-        "-m", "proxy", "run", "--config", path, sockets=sockets, environment={"LISTEN_PID": "1", "WATCHDOG_PID": "1"},
-        watchdog_seconds=1,
+        "-m", "proxy", "run", "--config", path, sockets=[("orders", listening)], watchdog_seconds=1,
+        environment={"LISTEN_PID": "1", "WATCHDOG_PID": "1"},
     ) as process:  # fmt: skip
+        assert "READY" in manager.heard()
+        process.send_signal(signal.SIGHUP)
+        with socket.create_connection(address) as replica, socket.socket(socket.AF_UNIX) as admin:
+            admin.connect(f"{tmp_path}/admin.sock")
+            assert b"the source behind this route cannot be reached" in answer_to(replica)
+        assert manager.heard_of("RELOADING")
         assert "handed_over" not in event(process, "listening")
         process.send_signal(signal.SIGTERM)
-        assert "WATCHDOG" not in manager.heard_of("STOPPING")
+        while "STOPPING" not in (message := manager.heard()):
+            assert "WATCHDOG" not in message
         assert process.wait() == 0
 
 
