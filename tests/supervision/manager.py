@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,8 +88,9 @@ class Manager:
 
     def heard_of(self, name: str) -> dict[str, str]:
         """The next message with such an assignment."""
+        deadline = time.monotonic() + GIVE_UP_SECONDS
         while name not in (message := self.heard()):
-            pass
+            assert time.monotonic() < deadline, f"nothing is heard of {name}"
         return message
 
     def forget(self) -> None:

@@ -122,6 +122,13 @@ def test_a_message_is_one_datagram_whatever_it_says(manager: Manager) -> None:
         assert manager.heard() == {"WATCHDOG": "1"}
 
 
+@pytest.mark.parametrize(("process", "seconds"), [(str(os.getpid()), 3), ("1", None), ("", 3)])
+def test_a_watchdog_is_for_the_process_that_it_names(process: str, seconds: float | None) -> None:
+    environment = {"WATCHDOG_USEC": "3000000", "WATCHDOG_PID": process}
+    assert Notifier.from_environment(environment).watchdog_seconds == seconds
+    assert not environment
+
+
 def test_an_abstract_socket_is_reached() -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         name = f"binlock-test-{os.getpid()}"
