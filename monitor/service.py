@@ -14,13 +14,18 @@ from typing import Any, Protocol
 
 import trio
 
+from endpoint.answers import Answer
+from endpoint.exposition import exposition
+from endpoint.listening import open_tcp_sockets
+from endpoint.serving import Endpoint
+from endpoint.tls import ServerTls, TlsFileError, TlsFiles
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
-from monitor.reporting.endpoint import Endpoint, open_listening_sockets
 from monitor.reporting.findings import Findings
 from monitor.reporting.logs import log_defect, log_event, log_packet_defect
 from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
+from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
@@ -93,12 +98,14 @@ class Settings:
         listen: host and port of the HTTP endpoint.
         user: whose rights remain; empty to keep one's own.
         masking: of addresses, wherever they are shown.
+        tls: of the endpoint; None for plaintext.
     """
 
     ports: frozenset[int] | None
     listen: tuple[str, int]
     user: str
     masking: Masking
+    tls: TlsFiles | None = None
 
 
 class Watched:
@@ -171,6 +178,10 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
+        self._endpoint = Endpoint(
+            monitor_pages(self), on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal
+        )
+        self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
         self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
@@ -180,9 +191,9 @@ class Monitor:
         """Whether any interface is being watched."""
         return any(watched.capture.is_up for watched in self._watched)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics: body and content type."""
-        return self._metrics.exposition(accept)
+    def exposition(self, accept: str) -> Answer:
+        """The metrics."""
+        return exposition(self._metrics.registry, accept)
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """What is said of each flow that is being watched."""
@@ -199,10 +210,12 @@ class Monitor:
         Raises:
             CaptureError: an interface cannot be opened.
             PrivilegeError: privileges cannot be given up.
+            TlsFileError: a file of the endpoint's TLS cannot be used.
             OSError: the endpoint's address is taken, or not ours.
             SupervisionError: what the service manager hands over is not the endpoint's.
         """
-        self._listening = self._taken_over() or open_listening_sockets(*self._settings.listen)
+        self._load_tls()
+        self._listening = self._taken_over() or open_tcp_sockets(*self._settings.listen)
         for watched in self._watched:
             watched.capture.open()
         if self._settings.user:
@@ -210,12 +223,11 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until SIGTERM or SIGINT."""
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listening]
-        # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
+        # SIGHUP is what a terminal sends that goes away, too: without TLS there is nothing to reload.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 self._log_start()
-                nursery.start_soon(trio.serve_listeners, Endpoint(self).serve, listeners)
+                nursery.start_soon(self._endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
                 nursery.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
                 for watched in self._watched:
@@ -225,9 +237,41 @@ class Monitor:
                     log_event(logging.INFO, "signal", name=signal.Signals(number).name)
                     if number != signal.SIGHUP:
                         break
+                    self._notifier.reloading()
+                    self._reload_tls()
+                    self._notifier.ready(self._status())
                 self._notifier.stopping("stopping", _END_SECONDS)
                 nursery.cancel_scope.cancel()
         self._stop()
+
+    def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._endpoint_refusals += 1
+        if may_log:
+            log_event(
+                logging.WARNING, "endpoint_refused", peer=peer and self._settings.masking.endpoint(peer), detail=why
+            )
+
+    def _load_tls(self) -> None:
+        """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
+        files = self._settings.tls
+        if files is None:
+            return
+        loaded = ServerTls(files)
+        not_after = certificate_not_after(loaded.certificate_der)
+        if not_after is not None and not_after.timestamp() <= time.time():
+            raise TlsFileError(f"{files.certificate}: certificate: expired at {not_after.isoformat()}; issue a new one")
+        self._endpoint.tls = loaded
+        self._metrics.note_endpoint_certificate(not_after)
+
+    def _reload_tls(self) -> None:
+        if self._settings.tls is None:
+            return
+        try:
+            self._load_tls()
+        except TlsFileError as error:
+            log_event(logging.ERROR, "tls_reload_failed", detail=str(error), kept="the certificate that is shown")
+        else:
+            log_event(logging.INFO, "tls_reloaded")
 
     def _taken_over(self) -> list[socket.socket]:
         for name, sock in self._handed_over.items():
@@ -359,6 +403,7 @@ class Monitor:
             is_flooded=self._gate.is_closed,
             floods=self._gate.floods,
             lines_suppressed=self._findings.lines_suppressed,
+            endpoint_refusals=self._endpoint_refusals,
         )
 
 
@@ -380,6 +425,10 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
 
 def _log_silence(parts: list[str]) -> None:
     log_event(logging.ERROR, "watchdog_withheld", parts=parts)
+
+
+def _log_endpoint_defect(error: Exception) -> None:
+    log_defect(error, endpoint="http")
 
 
 def endpoint_text(host: str, port: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -13,7 +12,8 @@ from pathlib import Path
 
 import trio
 
-from proxy.admin import AdminEndpoint, open_admin_listeners
+from endpoint.serving import Endpoint
+from proxy.admin import admin_pages, open_admin_sockets
 from proxy.bridging import PasswordKey
 from proxy.config import ConfigError
 from proxy.listeners import Listeners
@@ -78,6 +78,12 @@ class Server:
         self._listeners = Listeners(self._current_route, self._handed_over)
         self._seen = signature_of(site.files)
         self._reloading = trio.Lock()
+        self._admin = Endpoint(
+            admin_pages(self._metrics, self.registry, self),
+            on_defect=_log_endpoint_defect,
+            on_refusal=self._note_admin_refusal,
+        )
+        self._admin.tls = None if site.admin is None else site.admin.server
 
     @property
     def is_ready(self) -> bool:
@@ -98,10 +104,9 @@ class Server:
         self._comes_into_force(self._site)
         self._refuse_strangers()
         prepared = self._listeners.prepare(self._site.routes)
-        admin = AdminEndpoint(self._metrics, self.registry, self)
-        admin_listeners = await open_admin_listeners(self._site.config.admin.listen, self._admin_socket)
+        admin_sockets = open_admin_sockets(self._site.config.admin.listen, self._admin_socket)
         async with trio.open_nursery() as everything:
-            everything.start_soon(trio.serve_listeners, admin.serve, admin_listeners)
+            everything.start_soon(self._admin.run, admin_sockets)
             everything.start_soon(self._supervise)
             everything.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
             async with trio.open_nursery() as sessions:
@@ -143,8 +148,11 @@ class Server:
             log_defect(error)
             self._keeps_running(repr(error))
             return
-        if site.config.admin != self._site.config.admin:
+        if _restart_marks(site) != _restart_marks(self._site):
             log_event(logging.WARNING, "restart_needed", detail="admin: a change takes effect at the next start")
+        if site.admin is not None and self._admin.tls is not None:
+            # Never from TLS to none or back: the address that is listened on was judged together with it.
+            self._admin.tls = site.admin.server
         self._site = site
         self._listeners.commit(prepared)
         for name in self._listeners.idle():
@@ -157,7 +165,7 @@ class Server:
 
     def _keeps_running(self, why: str) -> None:
         self._reload_error = why
-        self._metrics.config_last_reload_success.set(0)
+        self._metrics.note_reload(is_success=False)
         log_event(logging.ERROR, "reload_failed", detail=why, kept="the configuration that runs")
 
     def _comes_into_force(self, site: Site) -> None:
@@ -165,8 +173,12 @@ class Server:
         set_up_logging(site.config.log.level, site.config.log.format)
         self._runtime.limits = site.config.limits
         self._metrics.describe_site(site)
-        self._metrics.config_last_reload_success.set(1)
-        self._metrics.config_last_reload_timestamp.set(time.time())
+        self._metrics.note_reload(is_success=True)
+
+    def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._metrics.admin_tls_refusals.inc()
+        if may_log:
+            log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
 
     def _current_route(self, name: str) -> Route | None:
         return self._site.route(name)
@@ -207,6 +219,8 @@ class Server:
                 record.judged_under = route
         except Exception as error:  # noqa: BLE001 - a defect here ends the session that cannot be judged, and no other
             log_defect(error, **record.fields())
+            # It is ended, which may take longer than until the next look.
+            record.judged_under = route
             return Ending(Reason.UNTRUSTED, "the session cannot be judged again; see Binlock's log")
         return ending
 
@@ -260,6 +274,15 @@ def _counted(count: int, noun: str) -> str:
 
 def _log_silence(parts: list[str]) -> None:
     log_event(logging.ERROR, "watchdog_withheld", parts=parts)
+
+
+def _restart_marks(site: Site) -> tuple[str, bool]:
+    """What of `[admin]` cannot change while it runs."""
+    return site.config.admin.listen, site.admin is not None
+
+
+def _log_endpoint_defect(error: Exception) -> None:
+    log_defect(error, endpoint="admin")
 
 
 def _version() -> str:

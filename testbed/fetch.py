@@ -55,6 +55,11 @@ RECIPES = {
     # Debian 12's and the newest service manager, for the units in deploy/systemd.
     "systemd": Recipe("bookworm", ("systemd",), installed="systemd-analyze"),
     "systemd-sid": Recipe("sid", ("systemd",)),
+    # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
+    "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
+    "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
+    "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
+    "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
