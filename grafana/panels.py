@@ -102,7 +102,7 @@ def timeseries(
     is_stacked: bool = False,
     draws_bars: bool = False,
     is_stepped: bool = False,
-    is_logarithmic: bool = False,
+    shades_of: str = "",
     size: tuple[int, int] = (8, 8),
 ) -> Json:
     """Lines, or stacked areas or bars, over time, with a table of their last and highest values below.
@@ -118,7 +118,7 @@ def timeseries(
         is_stacked: whether series stand upon each other.
         draws_bars: bars, for what happens now and then.
         is_stepped: for values that jump.
-        is_logarithmic: for values of many magnitudes.
+        shades_of: the one colour of all series; empty for a palette.
         size: width and height; the page is 24 wide.
     """
     custom: Json = {
@@ -129,23 +129,25 @@ def timeseries(
         "showPoints": "never",
         "spanNulls": False,
         "axisPlacement": "auto",
-        "scaleDistribution": {"type": "log", "log": 10} if is_logarithmic else {"type": "linear"},
+        "scaleDistribution": {"type": "linear"},
         "stacking": {"mode": "normal" if is_stacked else "none", "group": "A"},
         "thresholdsStyle": {"mode": "dashed" if len(thresholds["steps"]) > 1 else "off"},
     }
     defaults: Json = {
         "unit": unit,
-        "color": {"mode": "palette-classic-by-name"},
+        "color": {"mode": "shades", "fixedColor": shades_of} if shades_of else {"mode": "palette-classic-by-name"},
         "thresholds": thresholds,
         "custom": custom,
         "noValue": "no data",
     }
-    if least is not None and not is_logarithmic:
+    if least is not None:
         defaults["min"] = least
     if most is not None:
         defaults["max"] = most
+    # The last bar of what happens now and then may be long ago.
+    calculated = ["max"] if draws_bars else ["lastNotNull", "max"]
     options: Json = {
-        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": ["lastNotNull", "max"]},
+        "legend": {"displayMode": "table", "placement": "bottom", "showLegend": True, "calcs": calculated},
         "tooltip": _TOOLTIP,
     }
     overrides = [_fixed_colour(name, colour) for name, colour in _colours(queries).items()]

@@ -54,7 +54,7 @@ BAD_FROM_ONE = thresholds((1, BAD), base=GOOD)
 WARNING_FROM_ONE = thresholds((1, WARNING), base=GOOD)
 GOOD_FROM_ONE = thresholds((1, GOOD), base=BAD)
 # The days at which the alerts on certificates and CRLs change their severity.
-SECONDS_LEFT = thresholds((DAY_SECONDS, VERMILION), (7 * DAY_SECONDS, ORANGE), (30 * DAY_SECONDS, GREEN), base=PURPLE)
+SECONDS_LEFT = thresholds((DAY_SECONDS, ORANGE), (7 * DAY_SECONDS, SKY), (30 * DAY_SECONDS, GREEN), base=VERMILION)
 
 
 def values(texts: dict[str, tuple[str, str]]) -> list[Json]:

@@ -3,13 +3,19 @@
 from grafana.boards.common import AGE_COLUMNS, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeseries
-from grafana.queries import in_range, monitor, proxy
+from grafana.queries import monitor, proxy, rate
 from grafana.style import BAD_FROM_ONE, DAY_SECONDS, NONE_AT_ZERO, SECONDS_LEFT, WARNING_FROM_ONE, Json
 
-_CONFIGURED = proxy("certificate_not_after_timestamp_seconds")
+_OF_PROXIES = proxy("certificate_not_after_timestamp_seconds")
+# With those that monitors' own endpoints show, if they have TLS.
+_CONFIGURED = f"({_OF_PROXIES} or {monitor('certificate_not_after_timestamp_seconds')})"
 _SHOWN_TO_PROXIES = proxy("peer_certificate_not_after_timestamp_seconds")
 _CRLS = proxy("crl_next_update_timestamp_seconds")
+_BEGUN = proxy("certificate_not_before_timestamp_seconds")
+_SHOWN_BEGUN = proxy("peer_certificate_not_before_timestamp_seconds")
+_CRLS_MADE = proxy("crl_last_update_timestamp_seconds")
 _SHOWN_ON_THE_WIRE = monitor("tls_certificate_not_after_timestamp_seconds")
+_MADE_FOR = Column("Value #C", "Made for", unit="s", width=90)
 _EVERY = f"({_CONFIGURED} or {_SHOWN_TO_PROXIES} or {_CRLS} or {_SHOWN_ON_THE_WIRE})"
 _OF_TRUST = 'reason=~"(source_)?(certificate_)?(expired|revoked|untrusted)|crl_unusable|certificate_(missing|refused)"'
 
@@ -19,8 +25,8 @@ def board() -> Json:
     return dashboard(
         "binlock-certificates",
         "Binlock: certificates",
-        "A calendar of what expires: the certificates, authorities and CRLs that proxies are configured with, the "
-        "certificates that replicas and sources showed to them, and those that the monitors saw on the wire.",
+        "What expires when: certificates, authorities and CRLs of proxies, certificates shown to proxies and on the "
+        "wire.",
         [*_now(), *_calendar(), *_history()],
         known_by='{__name__=~"binlock_(proxy|monitor)_build_info"}',
         has_routes=True,
@@ -34,14 +40,14 @@ def _now() -> list[Json]:
 
     return [
         stat(
-            "First certificate expires in",
-            "The least time left of any certificate or authority that a proxy is configured with.",
+            "Certificate ends in",
+            "The least time left of any certificate or authority that a proxy or a monitor is configured with.",
             [Query(f"min({_CONFIGURED}) - time()")],
             unit="s",
             thresholds=SECONDS_LEFT,
         ),
         stat(
-            "First CRL is due in",
+            "CRL is due in",
             "The least time until a CRL must have been renewed. Once one is overdue, nobody is let in whom it would "
             "have to vouch for.",
             [Query(f"min({_CRLS}) - time()")],
@@ -49,7 +55,7 @@ def _now() -> list[Json]:
             thresholds=SECONDS_LEFT,
         ),
         stat(
-            "First replica's or source's expires in",
+            "Peer's ends in",
             "The least time left of any certificate that was shown to a proxy on the last stream of a replica.",
             [Query(f"min({_SHOWN_TO_PROXIES}) - time()")],
             unit="s",
@@ -84,30 +90,57 @@ def _calendar() -> list[Json]:
         least = f"min by ({labels}) ({selector})"
         return [Query(f"{least} * 1000"), Query(seconds_left(least))]
 
+    def made_for(labels: str, end: str, begin: str) -> Query:
+        return Query(f"min by ({labels}) ({end} - {begin})")
+
     return [
         row("Calendar"),
         table(
-            "Certificates and authorities of proxies",
-            "Those in each proxy's configuration: what it shows on a leg, and for each leg the authority that lasts "
-            "longest.",
-            until("instance, route, role", _CONFIGURED),
-            [Column("instance", "Proxy"), Column("route", "Route"), Column("role", "Certificate"), *AGE_COLUMNS],
+            "Configured certificates and authorities",
+            "What each proxy shows on a leg, and for each leg the authority that lasts longest; and what the "
+            "endpoints of proxies and monitors show, if they have TLS.",
+            [*until("instance, route, role", _CONFIGURED), made_for("instance, route, role", _OF_PROXIES, _BEGUN)],
+            [
+                Column("instance", "Instance", width=130),
+                Column("route", "Route", width=90),
+                Column("role", "Certificate"),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "CRLs of proxies",
             "When each must have been renewed. `binlock-certs crl --if-due` from a timer does that.",
-            until("instance, route, issuer", _CRLS),
-            [Column("instance", "Proxy"), Column("route", "Route"), Column("issuer", "Issuer"), *AGE_COLUMNS],
+            [*until("instance, route, issuer", _CRLS), made_for("instance, route, issuer", _CRLS, _CRLS_MADE)],
+            [
+                Column("instance", "Proxy", width=130),
+                Column("route", "Route", width=90),
+                Column("issuer", "Issuer"),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "Certificates shown to proxies",
             "What replicas showed on their leg, and sources on theirs, on the last stream of each roster entry; of a "
             "chain the first to expire.",
-            until("route, replica, leg", _SHOWN_TO_PROXIES),
-            [Column("route", "Route"), Column("replica", "Replica"), Column("leg", "Shown by the"), *AGE_COLUMNS],
+            [
+                *until("route, replica, leg", _SHOWN_TO_PROXIES),
+                made_for("route, replica, leg", _SHOWN_TO_PROXIES, _SHOWN_BEGUN),
+            ],
+            [
+                Column("route", "Route", width=90),
+                Column("replica", "Replica"),
+                Column("leg", "Shown by the", width=100),
+                *AGE_COLUMNS,
+                _MADE_FOR,
+            ],
             sort_by="Left",
+            size=(12, 7),
         ),
         table(
             "Certificates that servers showed on the wire",
@@ -115,6 +148,7 @@ def _calendar() -> list[Json]:
             until("instance, server", _SHOWN_ON_THE_WIRE),
             [Column("instance", "Monitor"), Column("server", "Server"), *AGE_COLUMNS],
             sort_by="Left",
+            size=(12, 7),
         ),
     ]
 
@@ -140,11 +174,14 @@ def _history() -> list[Json]:
         ),
         timeseries(
             "Refused or ended over trust",
-            "Sessions within the time shown that were refused, or ended while they ran, because a certificate was "
-            "missing, untrusted, expired or revoked, or a CRL was unusable.",
+            "Sessions, per second, that were refused, or ended while they ran, because a certificate was missing, "
+            "untrusted, expired or revoked, or a CRL was unusable.",
             [
-                Query(f"sum by (reason) ({in_range(proxy('refusals_total', _OF_TRUST))})", "refused: {{reason}}"),
-                Query(f"sum by (reason) ({in_range(proxy('sessions_ended_total', _OF_TRUST))})", "ended: {{reason}}"),
+                Query(f"sum by (reason) ({rate(proxy('refusals_total', _OF_TRUST))}) > 0", "refused: {{reason}}"),
+                Query(f"sum by (reason) ({rate(proxy('sessions_ended_total', _OF_TRUST))}) > 0", "ended: {{reason}}"),
             ],
+            unit="cps",
+            draws_bars=True,
+            is_stacked=True,
         ),
     ]

@@ -3,7 +3,7 @@
 from grafana.boards.common import process_row
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
-from grafana.queries import in_range, monitor, rate
+from grafana.queries import monitor, rate
 from grafana.style import (
     BAD_FROM_ONE,
     GOOD,
@@ -11,6 +11,7 @@ from grafana.style import (
     NONE_AT_ZERO,
     SECONDS_LEFT,
     UP_OR_DOWN,
+    VERMILION,
     WARNING,
     WARNING_FROM_ONE,
     Json,
@@ -18,7 +19,6 @@ from grafana.style import (
 )
 
 _BUILD = monitor("build_info")
-_IN_THE_CLEAR = monitor("flows_total", 'verdict=~"plaintext-.+"')
 _NOT_OR = values({"0": ("no", GOOD), "1": ("yes", WARNING)})
 
 
@@ -95,6 +95,7 @@ def _plaintext() -> list[Json]:
                 )
             ],
             is_stepped=True,
+            shades_of=VERMILION,
             size=(12, 8),
         ),
         table(
@@ -149,19 +150,25 @@ def _tls() -> list[Json]:
             "Connections found to be encrypted, per second, by TLS version; unknown where the handshake was not seen.",
             [Query(f"sum by (version) ({rate(monitor('tls_flows_total'))})", "{{version}}")],
             unit="cps",
+            size=(7, 8),
         ),
         table(
             "TLS since the start",
-            "Connections found to be encrypted, by what the handshake shows.",
-            [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
+            "Connections found to be encrypted, by what the handshake shows, and those of them that are being "
+            "watched now.",
             [
-                Column("version", "Version", width=100),
-                Column("cipher", "Cipher"),
-                Column("Value", "Connections", width=110),
+                Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})"),
+                Query(f"sum by (version, cipher) ({monitor('tls_flows_active')})"),
             ],
-            sort_by="Connections",
+            [
+                Column("version", "Version", width=90),
+                Column("cipher", "Cipher"),
+                Column("Value #A", "In all", width=80),
+                Column("Value #B", "Now", width=70),
+            ],
+            sort_by="In all",
             descending=True,
-            size=(8, 8),
+            size=(10, 8),
         ),
         table(
             "Certificates that servers showed",
@@ -172,7 +179,7 @@ def _tls() -> list[Json]:
                 Column("Value", "Valid for", unit="s", thresholds=SECONDS_LEFT, width=120),
             ],
             sort_by="Valid for",
-            size=(8, 8),
+            size=(7, 8),
         ),
     ]
 
@@ -234,14 +241,9 @@ def _capture() -> list[Json]:
                 Query(f"sum({rate(monitor('packet_errors_total'))})", "packets lost to a defect"),
                 Query(f"sum({rate(monitor('log_lines_suppressed_total'))})", "log lines kept back"),
                 Query(f"sum({rate(monitor('floods_total'))})", "floods"),
+                Query(f"sum({rate(monitor('endpoint_tls_refusals_total'))})", "scrapers refused"),
             ],
             unit="cps",
             size=(8, 7),
-        ),
-        timeseries(
-            "New connections within the time shown, in the clear",
-            "How many connections turned out to be replication or clients in the clear.",
-            [Query(f"sum by (verdict) ({in_range(_IN_THE_CLEAR)})", "{{verdict}}")],
-            size=(24, 6),
         ),
     ]

@@ -1,24 +1,28 @@
 """Is every replica encrypted? By whom, with what, until when: the dashboard to begin with."""
 
-from grafana.boards.common import AGE_COLUMNS, seconds_left
+from grafana.boards.common import AGE_COLUMNS, routes, seconds_left
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
-from grafana.queries import monitor, proxy
+from grafana.queries import monitor, proxy, rate
 from grafana.style import (
     BAD,
     BAD_FROM_ONE,
     CONNECTED,
     GOOD,
     GOOD_FROM_ONE,
+    GREY,
     NONE_AT_ZERO,
     SECONDS_LEFT,
     UP_OR_DOWN,
+    VERMILION,
     WARNING_FROM_ONE,
     Json,
     values,
 )
 
 _CONNECTED = proxy("replica_connected")
+# Who an observing route let in without a line on the roster is nobody to wait for.
+_LISTED = proxy("replica_connected", 'replica!="unlisted"')
 _STREAM = "job, instance, route, replica"
 _WITH_TLS = proxy("replica_legs", 'version!="plaintext"')
 
@@ -62,12 +66,12 @@ def _answers() -> list[Json]:
         stat(
             "Replicas missing",
             "Roster entries that have no running stream. One that is meant for later counts as well.",
-            [Query(f"sum({_CONNECTED} == bool 0)")],
+            [Query(f"sum({_LISTED} == bool 0)")],
             thresholds=WARNING_FROM_ONE,
             mappings=NONE_AT_ZERO,
         ),
         stat(
-            "First certificate expires in",
+            "Certificate ends in",
             "The least time left of any certificate or authority that a proxy is configured with, or that was shown "
             "on the last stream of a replica.",
             [
@@ -127,8 +131,9 @@ def _replicas() -> list[Json]:
             ],
             sort_by="Replica",
             hidden=["Value #B", "Value #C"],
-            size=(24, 8),
+            size=(24, 7),
         ),
+        routes((24, 5)),
         timeline(
             "Streams over time",
             "Whether each roster entry has a running stream.",
@@ -142,7 +147,7 @@ def _replicas() -> list[Json]:
             [Query(f"sum by (leg, version, cipher, group) ({proxy('replica_legs')} > 0)")],
             [
                 Column("leg", "Leg", width=90),
-                Column("version", "Version", mappings=values({"plaintext": ("plaintext", BAD)}), width=110),
+                Column("version", "Version", mappings=values({"plaintext": ("plaintext", GREY)}), width=110),
                 Column("cipher", "Cipher"),
                 Column("group", "Group", width=150),
                 Column("Value", "Legs", width=70),
@@ -152,8 +157,9 @@ def _replicas() -> list[Json]:
         ),
         timeseries(
             "Refused, by reason",
-            "Sessions that proxies refused in each interval, by reason; the proxy's own dashboard has the stages.",
-            [Query(f"sum by (reason) (increase({proxy('refusals_total')}[$__rate_interval])) > 0", "{{reason}}")],
+            "Sessions that proxies refused, per second, by reason; the proxy's own dashboard has the stages.",
+            [Query(f"sum by (reason) ({rate(proxy('refusals_total'))}) > 0", "{{reason}}")],
+            unit="cps",
             draws_bars=True,
             is_stacked=True,
             size=(12, 8),
@@ -186,6 +192,7 @@ def _wire() -> list[Json]:
                 )
             ],
             is_stepped=True,
+            shades_of=VERMILION,
             size=(12, 8),
         ),
         timeseries(
@@ -198,10 +205,10 @@ def _wire() -> list[Json]:
             size=(12, 8),
         ),
         table(
-            "TLS since the start",
-            "Connections found to be encrypted since the monitor started, by version and cipher; unknown where the "
-            "handshake was not seen.",
-            [Query(f"sum by (version, cipher) ({monitor('tls_flows_total')})")],
+            "TLS that is seen now",
+            "Encrypted connections that are being watched, by version and cipher; unknown where the handshake was "
+            "not seen.",
+            [Query(f"sum by (version, cipher) ({monitor('tls_flows_active')}) > 0")],
             [
                 Column("version", "Version", mappings=_WEAK_VERSIONS, width=110),
                 Column("cipher", "Cipher"),

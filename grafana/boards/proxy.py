@@ -1,6 +1,6 @@
 """One proxy, or a few: its sessions, what it refused, the handshakes, the streams, and the process."""
 
-from grafana.boards.common import process_row
+from grafana.boards.common import process_row, routes
 from grafana.frame import dashboard
 from grafana.panels import Column, Query, row, stat, table, timeline, timeseries
 from grafana.queries import in_range, proxy, proxy_wide, quantile, rate
@@ -129,7 +129,7 @@ def _sessions() -> list[Json]:
         table(
             "Let pass since the start",
             "What would have been refused with enforce = true, by stage and reason, since the proxy started.",
-            [Query(f"sum by (route, stage, reason) ({proxy('would_refuse_total')})")],
+            [Query(f"sum by (route, stage, reason) ({proxy('would_refuse_total')}) > 0")],
             [
                 Column("route", "Route", width=100),
                 Column("stage", "Stage", width=120),
@@ -151,6 +151,7 @@ def _tls() -> list[Json]:
             "TLS handshakes that succeeded, per second, by leg and version.",
             [Query(f"sum by (leg, version) ({rate(proxy('tls_handshakes_total'))})", "{{leg}} leg, {{version}}")],
             unit="cps",
+            size=(6, 8),
         ),
         timeseries(
             "Handshake time",
@@ -162,6 +163,7 @@ def _tls() -> list[Json]:
                 Query(quantile("0.99", proxy("tls_handshake_seconds_bucket")), "99 %"),
             ],
             unit="s",
+            size=(6, 8),
         ),
         table(
             "Handshakes since the start",
@@ -176,7 +178,7 @@ def _tls() -> list[Json]:
             ],
             sort_by="Number",
             descending=True,
-            size=(8, 8),
+            size=(12, 8),
         ),
     ]
 
@@ -267,21 +269,19 @@ def _streams() -> list[Json]:
 
 def _commits() -> list[Json]:
     return [
-        row("Commands, commits, configuration"),
+        row("Commands and commits"),
         timeseries(
             "Commands, by decision",
             "Commands before the dump, per second: admitted, refused (answered in the source's place), or let "
             "through by observe mode.",
             [Query(f"sum by (decision) ({rate(proxy('commands_total'))})", "{{decision}}")],
             unit="cps",
-            size=(6, 8),
         ),
         timeseries(
             "Semi-synchronous acknowledgements",
             "Commits that replicas acknowledged, per second.",
             [Query(f"sum by (route) ({rate(proxy('semisync_ack_seconds_count'))})", "{{route}}")],
             unit="cps",
-            size=(6, 8),
         ),
         timeseries(
             "Time to the acknowledgement",
@@ -293,13 +293,25 @@ def _commits() -> list[Json]:
                 Query(quantile("0.99", proxy("semisync_ack_seconds_bucket")), "99 %"),
             ],
             unit="s",
-            size=(6, 8),
         ),
+        row("Configuration"),
+        routes((24, 5)),
         timeline(
             "Configuration in force over time",
             "Whether the configuration on disk is the one that runs.",
             [Query(f"min by (instance) ({proxy_wide('config_last_reload_success')})", "{{instance}}")],
             mappings=YES_OR_NO,
-            size=(6, 8),
+            size=(12, 7),
+        ),
+        timeseries(
+            "Configurations read, scrapers refused",
+            "Configurations that were read, per second, by whether they came into force; and TLS handshakes that "
+            "failed at the proxy's own endpoint.",
+            [
+                Query(f"sum by (result) ({rate(proxy_wide('config_reloads_total'))})", "read: {{result}}"),
+                Query(f"sum({rate(proxy_wide('admin_tls_refusals_total'))})", "scrapers refused"),
+            ],
+            unit="cps",
+            size=(12, 7),
         ),
     ]

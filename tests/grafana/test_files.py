@@ -66,7 +66,12 @@ def complaints_of_the_compiler(folder: Path, boards: dict[str, Board]) -> list[s
     (folder / "shapes.ts").write_text((CHECKING / "shapes.ts").read_text())
     for name, board in boards.items():
         (folder / f"{name}.ts").write_text(literals(board))
-    tsc: list[str | Path] = [NODE, place / "node_modules/typescript/bin/tsc", *STRICT, *(f"{name}.ts" for name in boards)]
+    tsc: list[str | Path] = [
+        NODE,
+        place / "node_modules/typescript/bin/tsc",
+        *STRICT,
+        *(f"{name}.ts" for name in boards),
+    ]
     done = subprocess.run(tsc, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0 or done.stdout, done.stderr
     return [line for line in done.stdout.splitlines() if not line.startswith(" ")]
@@ -166,3 +171,12 @@ def test_grafana_is_told_where_prometheus_and_the_dashboards_are() -> None:
     assert targets["/etc/grafana/provisioning"] == str(ROOT / "provisioning")
     home = Path(services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
     assert (FOLDER / home.relative_to(provider["options"]["path"])).exists()
+
+
+def test_the_document_names_every_dashboard_and_shows_its_picture() -> None:
+    document = (ROOT.parent / "docs" / "dashboards.md").read_text()
+    for uid in BOARDS:
+        picture = f"pictures/dashboard-{uid.removeprefix('binlock-')}.png"
+        assert f"| `{uid}` |" in document
+        assert f"]({picture})" in document
+        assert (ROOT.parent / "docs" / picture).exists()
