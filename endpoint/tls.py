@@ -62,6 +62,11 @@ class TlsFiles:
     ca: Path
     crl: tuple[Path, ...] = ()
 
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return [self.certificate, self.key, self.ca, *self.crl]
+
 
 class ServerTls:
     """What the endpoint shows, and whom it trusts; read once, and never changed.

@@ -6,8 +6,12 @@ levels up), and looking needs no limit raised and works on every file system.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+
+import trio
+
+_WATCH_SECONDS = 1.0
 
 Signature = tuple[tuple[str, int, int, int], ...]
 
@@ -15,6 +19,21 @@ Signature = tuple[tuple[str, int, int, int], ...]
 def signature_of(paths: Iterable[Path]) -> Signature:
     """What differs if a file, or what is in a folder, may have changed: where the path leads, inode, size, time."""
     return tuple(entry for path in paths for entry in _entries(path))
+
+
+async def watch_files(paths: Sequence[Path], changed: Callable[[], None]) -> None:
+    """Calls `changed` when a file has changed and was then left alone for a second; never returns.
+
+    Certificate and key are rarely written in one step.
+    """
+    seen = candidate = signature_of(paths)
+    while True:
+        await trio.sleep(_WATCH_SECONDS)
+        now = signature_of(paths)
+        if now == candidate and now != seen:
+            seen = now
+            changed()
+        candidate = now
 
 
 def _entries(path: Path) -> list[tuple[str, int, int, int]]:

@@ -19,7 +19,7 @@ from endpoint.exposition import exposition
 from endpoint.listening import open_tcp_sockets
 from endpoint.serving import Endpoint
 from endpoint.tls import ServerTls, TlsFileError, TlsFiles
-from endpoint.watch import signature_of
+from endpoint.watch import watch_files
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
 from monitor.reporting.findings import Findings
@@ -43,7 +43,6 @@ _PACKETS_A_TURN = 128
 _GATHER_SECONDS = 0.005
 _TICK_SECONDS = 0.25
 _TICKS_A_LOOK = 4
-_WATCH_SECONDS = 1.0
 _MOST_KERNEL_KEYS = 500
 _RECENTLY_SECONDS = 60
 _AFTER_DEFECT_SECONDS = 1
@@ -232,7 +231,7 @@ class Monitor:
                 nursery.start_soon(self._endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
                 if self._settings.tls is not None:
-                    nursery.start_soon(self._watch_tls, self._settings.tls)
+                    nursery.start_soon(watch_files, self._settings.tls.paths, self._reload_tls)
                 nursery.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
@@ -266,19 +265,6 @@ class Monitor:
             raise TlsFileError(f"{files.certificate}: certificate: expired at {not_after.isoformat()}; issue a new one")
         self._endpoint.tls = loaded
         self._metrics.note_endpoint_certificate(not_after)
-
-    async def _watch_tls(self, files: TlsFiles) -> None:
-        """Reads files again that have changed: where Kubernetes exchanges a volume, nobody sends a signal."""
-        paths = [files.certificate, files.key, files.ca, *files.crl]
-        seen = candidate = signature_of(paths)
-        while True:
-            await trio.sleep(_WATCH_SECONDS)
-            now = signature_of(paths)
-            # Read once it is left alone: certificate and key are rarely written in one step.
-            if now == candidate and now != seen:
-                seen = now
-                self._reload_tls()
-            candidate = now
 
     def _reload_tls(self) -> None:
         if self._settings.tls is None:
