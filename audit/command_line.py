@@ -38,6 +38,7 @@ DSN: mysql://USER@HOST:PORT/?OPTION=VALUE&...
   ssl-ca=F                 authorities that the server's certificate must lead to (default: the system's)
   ssl-cert=F, ssl-key=F    a client certificate, for accounts with REQUIRE X509
   socket=PATH              a unix socket instead of HOST:PORT
+  name=NAME                that its certificate is issued for, for the files in fixes (default: HOST)
   password-file=F, password-env=NAME, defaults-file=F
   unsafe-unverified-tls=1  take any certificate
   unsafe-plaintext=1       no TLS at all
@@ -132,8 +133,8 @@ def _parser() -> argparse.ArgumentParser:
         type=PurePosixPath,
         default=PurePosixPath("/etc/mysql/binlock"),
         metavar="DIR",
-        help="where, on the servers, fixes expect ca.crt, ca.crl, server.crt, server.key, and on replicas replica.crt "
-        "and replica.key (default: %(default)s)",
+        help="where, on the servers, fixes expect ca.crt, ca.crl, NAME.crt and NAME.key, as `binlock-certs issue` "
+        "names them (default: %(default)s)",
     )
     add(
         "--fail-on",

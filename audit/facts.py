@@ -10,6 +10,8 @@ from datetime import datetime
 
 from audit.versions import ServerVersion
 
+# MariaDB's read_only has more words than ON from 12.1 on.
+_ON = frozenset({"ON", "1", "YES", "FORCE", "TRUE", "NO_LOCK", "NO_LOCK_NO_ADMIN"})
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -185,6 +187,7 @@ class ServerFacts:
 
     Attributes:
         name: how messages call it, `host:port` or the socket's path.
+        issued_name: that its certificate is, or is to be, issued for; empty where nothing says so.
         address: that the audit dialled; None for a unix socket.
         account: whom the audit logged in as.
         now: the server's own clock.
@@ -198,6 +201,7 @@ class ServerFacts:
     role: Role
     version: ServerVersion
     transport: Transport
+    issued_name: str
     address: str | None
     account: AccountName
     now: datetime
@@ -218,7 +222,7 @@ class ServerFacts:
 
     def is_on(self, *names: str) -> bool:
         """Whether the first of these variables that there is is on."""
-        return (self.variable(*names) or "").upper() in {"ON", "1", "YES", "FORCE", "TRUE"}
+        return (self.variable(*names) or "").upper() in _ON
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,10 @@ class Topology:
     def replicas(self) -> tuple[ServerFacts, ...]:
         """The replicas that could be read."""
         return tuple(server for server in self.servers if server.role is Role.REPLICA)
+
+    def dumps(self) -> tuple[Dump, ...]:
+        """Every connection of a replica that any of the servers sees; a replica may have replicas too."""
+        return tuple(dump for server in self.servers if not isinstance(server.dumps, Unread) for dump in server.dumps)
 
     def channels(self) -> tuple[Channel, ...]:
         """What all replicas replicate from."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from audit.facts import quoted
+from audit.facts import Role, ServerFacts, quoted
 from audit.findings import Fix, When
 from audit.versions import ServerVersion
 
@@ -19,16 +21,21 @@ GOOD_CIPHERS = (
     "ECDHE-RSA-AES128-GCM-SHA256",
 )
 GOOD_CIPHERSUITES = ("TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256", "TLS_AES_128_GCM_SHA256")
-GOOD_VERSIONS = "TLSv1.2,TLSv1.3"
+_LONGEST_STEM_CHARACTERS = 200
 CIPHERS_TEXT = ":".join(GOOD_CIPHERS)
+
+
+def good_versions(version: ServerVersion) -> str:
+    """Those of TLS that the server may speak and knows: one that it does not know keeps it from starting."""
+    return "TLSv1.2,TLSv1.3" if version.has_tls_1_3 else "TLSv1.2"
 
 
 @dataclass(frozen=True)
 class Files:
-    """Where, on every server, its certificates are or will be put; `binlock-certs` makes them.
+    """Where, on every server, its certificate is or will be put, named as `binlock-certs issue` names files.
 
     Attributes:
-        folder: holds ca.crt, ca.crl, server.crt, server.key, and on replicas replica.crt and replica.key.
+        folder: holds ca.crt, ca.crl, NAME.crt and NAME.key; the pair is for both ends of replication.
     """
 
     folder: PurePosixPath
@@ -36,6 +43,28 @@ class Files:
     def path(self, name: str) -> str:
         """A file's path."""
         return str(self.folder / name)
+
+    def own(self, server: ServerFacts, suffix: str) -> str:
+        """The path of the server's certificate, `.crt`, or key, `.key`."""
+        stem = file_stem(server.issued_name) if server.issued_name else "<name>"
+        return self.path(f"{stem}{suffix}")
+
+
+def file_stem(name: str) -> str:
+    """What `binlock-certs issue` calls the files of a name, without the ending."""
+    try:
+        name = str(ipaddress.ip_address(name))
+    except ValueError:
+        name = name if "://" in name else name.lower()
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name.partition("://")[2] or name).strip("-.")[:_LONGEST_STEM_CHARACTERS]
+
+
+def own_files_note(server: ServerFacts) -> str:
+    """How those files come to be. A server that is both ends of replication needs a certificate for both."""
+    role = "source" if server.role is Role.SOURCE else "proxy"
+    both = "" if server.role is Role.SOURCE else ", for both ends of replication"
+    name = server.issued_name or "<name>"
+    return f"`binlock-certs issue {role} {name}` makes the pair{both}; put it there first, with ca.crt and ca.crl"
 
 
 def set_variable(version: ServerVersion, name: str, value: str, *, when: When = When.FIRST, note: str = "") -> Fix:

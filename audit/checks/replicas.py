@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from audit.checks.servers import weak_ciphers
 from audit.checks.source import semi_sync
 from audit.facts import Channel, ProxySession, ServerFacts, Topology, Unread, is_loopback, quoted
 from audit.findings import NO_FIX, Fix, Verdict, When, failed, passed, unknown, warned
-from audit.remedies import CIPHERS_TEXT, GOOD_CIPHERSUITES, GOOD_VERSIONS, Files, set_variable
+from audit.remedies import CIPHERS_TEXT, GOOD_CIPHERSUITES, Files, good_versions, own_files_note, set_variable
 
 _OF_CHANNELS = (
     "replica-running",
@@ -123,9 +124,10 @@ def _trust(channel: Channel, server: ServerFacts, files: Files, subject: str) ->
     if channel.certificate and channel.key:
         yield passed("replica-certificate", channel.certificate, subject=subject)
     else:
-        pair = {"SSL_CERT": quoted(files.path("replica.crt")), "SSL_KEY": quoted(files.path("replica.key"))}
+        pair = {"SSL_CERT": quoted(files.own(server, ".crt")), "SSL_KEY": quoted(files.own(server, ".key"))}
         reason = "none: only the password tells the source who this is"
-        yield warned("replica-certificate", reason, _change(channel, **pair), subject=subject)
+        fix = replace(_change(channel, **pair), note=own_files_note(server))
+        yield warned("replica-certificate", reason, fix, subject=subject)
 
 
 def _ciphers(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
@@ -142,7 +144,7 @@ def _ciphers(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
 
 
 def _tls_versions(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
-    fix = _change(channel, TLS_VERSION=quoted(GOOD_VERSIONS))
+    fix = _change(channel, TLS_VERSION=quoted(good_versions(server.version)))
     old = [name for name in (channel.tls_versions or "").split(",") if name.strip() in {"TLSv1", "TLSv1.1"}]
     if old:
         return failed("replica-tls-versions", f"{', '.join(old)} allowed", fix, subject=subject)

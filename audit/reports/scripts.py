@@ -21,6 +21,7 @@ _REPLICAS_STEP = 2
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
 _RELOAD = "ALTER INSTANCE RELOAD TLS"
 # Changes of accounts that a replica cannot make would stop it; changes of its own would be errant transactions.
+_WRITABLE = "SET GLOBAL super_read_only = {}"
 _HEAD = "SET SESSION sql_log_bin = 0"
 
 
@@ -83,6 +84,8 @@ def _sql(findings: Sequence[Finding]) -> str:
         if statements:
             lines += _comment(finding)
             lines += [_commented(f"{statement};", "-- fill in: ") for statement in statements]
+    if done and any(finding.holds_root_back for finding in findings):
+        lines = [f"{_WRITABLE.format('OFF')};", *lines, f"{_WRITABLE.format('ON')};"]
     if any(finding.fix.reloads_tls for finding in findings):
         lines.append(f"{_RELOAD};")
     lines += _changes(findings)
@@ -102,7 +105,10 @@ def _changes(findings: Sequence[Finding]) -> list[str]:
             is_running = own[0].fix.is_channel_running
             options = {name: value for finding in own for name, value in finding.fix.options}
             lines += [comment for finding in own for comment in _comment(finding)]
-            lines += [f"{statement};" for statement in change_source(version, channel, options, is_running=is_running)]
+            statements = change_source(version, channel, options, is_running=is_running)
+            # All or none of them: a STOP without its START would be worse than what it is to mend.
+            mark = "-- fill in: " if any(map(_PLACEHOLDER.search, statements)) else ""
+            lines += [f"{mark}{statement};" for statement in statements]
     return lines
 
 

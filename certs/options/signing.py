@@ -43,7 +43,8 @@ examples:
 _ISSUE_EPILOG = """roles:
   source   answers replicas: a source, or Binlock in front of one (serverAuth)
   replica  dials a source: a replica, or Binlock in front of one (clientAuth)
-  proxy    does both with one certificate (serverAuth and clientAuth)
+  proxy    does both with one certificate (serverAuth and clientAuth): Binlock, or a server that is a source and
+           a replica
 
 With --csr no key is made here: the request's is signed, and the names are those given here. A request that
 asks for others is refused.

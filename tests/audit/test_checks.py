@@ -109,7 +109,7 @@ REPLICA_FAULTS = [
     ("replica-ca", "fail", channel(ca=""), "SOURCE_SSL_CA = '/tls/ca.crt'"),
     ("replica-verify", "fail", channel(verifies=False), "SOURCE_SSL_VERIFY_SERVER_CERT = 1"),
     ("replica-crl", "warn", channel(crl=""), "SOURCE_SSL_CRL = '/tls/ca.crl'"),
-    ("replica-certificate", "warn", channel(key=""), "SOURCE_SSL_KEY = '/tls/replica.key'"),
+    ("replica-certificate", "warn", channel(key=""), "SOURCE_SSL_KEY = '/tls/replica.example.key'"),
     ("replica-ciphers", "warn", channel(ciphers=""), "SOURCE_SSL_CIPHER = "),
     ("replica-ciphers", "fail", channel(ciphers="AES128-SHA"), "SOURCE_SSL_CIPHER = "),
     ("replica-tls-versions", "fail", channel(tls_versions="TLSv1.1,TLSv1.2"), "SOURCE_TLS_VERSION = "),

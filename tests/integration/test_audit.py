@@ -12,7 +12,7 @@ import pytest
 
 from testbed.flavours import Flavour
 from testbed.servers import Server
-from tests.integration.audit_stand import STRONG, WEAK, SloppyPair, least_privilege, run_audit, statuses
+from tests.integration.audit_stand import STRONG, WEAK, SloppyPair, least_privilege, run_audit, run_script, statuses
 from tests.integration.audit_table import expected
 from tests.integration.conftest import Pair, Pki
 from tests.integration.lab import BIN, PASSWORD, Proxy, replicating
@@ -26,6 +26,13 @@ def of(report: dict[str, Any], check: str) -> list[dict[str, Any]]:
     return [finding for finding in report["findings"] if finding["check"] == check]
 
 
+def assert_files_are_those_of(server: Server, section: str) -> None:
+    settings = dict(line.split(" = ") for line in section.splitlines() if " = " in line and line.startswith("ssl_"))
+    running = {row["Variable_name"]: row["Value"] for row in server.sql("SHOW GLOBAL VARIABLES LIKE 'ssl%'")}
+    for name in ("ssl_ca", "ssl_cert", "ssl_key", "ssl_crl"):
+        assert running[name] == settings[name]
+
+
 @every
 def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: Path) -> None:
     with SloppyPair(tmp_path, flavour) as pair:
@@ -33,8 +40,8 @@ def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: P
         assert code == 1
         assert statuses(report) == expected(flavour)
         # Recognised in what the server stores of it, whatever the plugin.
-        [repl] = [finding for finding in of(report, "account-password") if finding["subject"] == "repl@%"]
-        assert "common one" in repl["reason"]
+        repl = [finding for finding in of(report, "account-password") if finding["subject"] == "repl@%"]
+        assert ["common one" in finding["reason"] for finding in repl] == [True, True]
         # Passwords, what is stored of them, and the words that were tried are nobody's to read.
         text = json.dumps(report) + "".join(path.read_text() for path in (tmp_path / "fixes").iterdir())
         assert WEAK not in text
@@ -47,6 +54,15 @@ def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: P
         pair.make_auditors()
         pair.apply(tmp_path / "further-fixes")
         pair.reconnect()
+        pair.prove_that_it_replicates()
+        # Accounts have one name on both servers, so that what is said of them later stops no replica.
+        account = f"repl@'{pair.replica_host.address}'"
+        pair.source.sql(f"ALTER USER {account} REQUIRE X509")
+        pair.prove_that_it_replicates()
+
+        # The settings that binlock-certs prints name the same files, and are no worse.
+        assert_files_are_those_of(pair.source, pair.configured("source", pair.source))
+        run_script(pair.replica, pair.configured("replica", pair.replica, "--position", "keep"))
         pair.prove_that_it_replicates()
 
         # Whoever has all rights, on the spot.
@@ -63,6 +79,17 @@ def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: P
         left = {check: status for check, status in statuses(report).items() if status != "pass"}
         assert left == {"tls-key-file": "unknown", "source-backup": "unknown"}, report
         assert "over verified TLS" in of(report, "audit-connection")[0]["reason"]
+
+        # A replica that takes no writes from anybody is mended too, and goes back to that.
+        pair.make_late_account()
+        code, report = pair.audit_as_root("--fix-script", str(tmp_path / "late-fixes"))
+        assert [f["server"] for f in of(report, "account-require") if f["status"] == "fail"] == [
+            str(pair.replica.socket_path)
+        ]
+        pair.apply(tmp_path / "late-fixes")
+        _, report = pair.audit_as_root()
+        assert {f["status"] for f in of(report, "account-require") + of(report, "replica-read-only")} == {"pass"}
+        pair.prove_that_it_replicates()
 
 
 @pytest.fixture(scope="module")
