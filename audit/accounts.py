@@ -158,17 +158,19 @@ def _account(
     is_visible = "authentication_string" in row or "password" in row
     locked = row.get("account_locked")
     is_role = row.get("is_role") == "Y" or (name in role_names and not version.is_mariadb)
+    privileges = _privileges(row) | dynamic.get(name, set())
+    privileges |= {word for bit, word in _MARIADB_BITS.items() if access >> bit & 1}
+    # To try passwords takes a second; nobody asks about those of other accounts.
+    may_replicate = not is_role and ("REPLICATION SLAVE" in privileges or name in roles) and name.user != "root"
     return Account(
         name=name,
         plugin=plugin,
         ssl_type=str(row.get("ssl_type") or ""),
         has_password=bool(stored) if is_visible and plugin not in _NO_PASSWORD else None,
-        guessed=guess(name.user, plugin, stored) if is_visible and stored and not is_role else None,
+        guessed=guess(name.user, plugin, stored) if is_visible and stored and may_replicate else None,
         is_locked=str(locked) == "Y" if locked is not None else more.get("locked"),
         is_role=is_role,
-        privileges=_privileges(row)
-        | dynamic.get(name, set())
-        | {word for bit, word in _MARIADB_BITS.items() if access >> bit & 1},
+        privileges=privileges,
         grantable=row.get("grant_priv") == "Y",
         schema_privileges=dict(schema.get(name, {})),
         roles=roles.get(name, ()),

@@ -3,8 +3,8 @@
 Every write goes to a temporary file beside its target, is synced, and then takes the target's name in one
 step: by rename where replacing is meant, by hard link where it is not, because a link fails when the name is
 taken and a rename does not. The folder is synced last, so that a power cut cannot undo what was reported as
-done. A process that is killed leaves at most a temporary file, which the next run under the folder's lock
-removes.
+done. A process that is killed leaves at most a temporary file, which the next run that writes to the folder
+removes, under the folder's lock.
 """
 
 import fcntl

@@ -263,7 +263,7 @@ VERSIONS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     VERSIONS,
     st.dictionaries(
