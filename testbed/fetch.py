@@ -52,6 +52,7 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
