@@ -35,6 +35,8 @@ def table_lines(findings: Sequence[Finding], *, is_coloured: bool) -> Iterator[s
                 if status is not Status.PASS:
                     yield from (f"            {line}" for line in _details(finding))
         yield ""
+    if any(finding.fix.statements for finding in findings if finding.status is not Status.PASS):
+        yield "SQL replicates unless SET SESSION sql_log_bin = 0 comes first, as in the files of --fix-script."
     counts = Counter(finding.status for finding in findings)
     yield ", ".join(f"{counts[status]} {status}" for status in ORDER)
 

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from audit.catalogue import CHECKS
 from audit.facts import Account, AccountName, Certificate, Dump, KeyFile, ProxySession, Transport, Unread
 from audit.findings import Status
-from audit.remedies import statements_of
+from audit.remedies import file_stem, statements_of
+from certs.names import parse_names
 from tests.audit.facts_of import (
     CHANNEL,
     DUMP,
@@ -279,3 +280,38 @@ def test_whatever_a_server_says_the_judges_answer(
         assert finding.reason
         if finding.version is not None:
             statements_of(finding.fix, finding.version)
+
+
+def test_an_account_is_judged_on_replicas_too_and_gets_one_name_everywhere() -> None:
+    anywhere = accounts(name=AccountName("repl", "%"))
+    found = [f for f in findings(source(**anywhere), replica(**anywhere)) if f.check.id == "account-host"]
+    assert [finding.role.value for finding in found] == ["source", "replica"]
+    assert {finding.fix.statements for finding in found} == {("RENAME USER 'repl'@'%' TO 'repl'@'10.0.0.2'",)}
+    # On a replica nobody uses it, and somebody does on the source.
+    assert judged("account-unused", source(**anywhere), replica(**anywhere)).status is Status.PASS
+
+
+def test_a_name_that_is_taken_is_not_given_again() -> None:
+    both = (ROOT, ROLE, REPL, replace(REPL, name=AccountName("repl", "%")))
+    assert judged("account-host", source(accounts=both)).fix.statements == ("ALTER USER 'repl'@'%' ACCOUNT LOCK",)
+
+
+@pytest.mark.parametrize(
+    ("version", "variables", "versions"),
+    [("5.7.44", {}, ["TLSv1.2"]), ("8.0.15", {}, ["TLSv1.2"]), ("5.6.24", {"tls_version": None}, []),
+     ("10.11.8-MariaDB", {}, ["TLSv1.2,TLSv1.3"])],
+)  # fmt: skip
+def test_no_server_is_told_a_version_of_tls_that_it_does_not_know(
+    version: str, variables: dict[str, str | None], versions: list[str]
+) -> None:
+    found = judged("tls-enabled", source(version=version, variables={"have_ssl": "DISABLED", **variables}))
+    told = [line.partition(" = ")[2] for line in found.fix.settings if line.startswith("tls_version")]
+    assert told == versions
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DB1.example", "spiffe://Example.org/replica/1", "10.0.0.5", "2001:DB8:0::5", "a_b.c", "a" * 63 + ".example"],
+)
+def test_files_are_named_as_binlock_certs_names_them(name: str) -> None:
+    assert file_stem(name) == parse_names(name).file_stem

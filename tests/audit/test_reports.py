@@ -124,3 +124,37 @@ def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> Non
 
 def test_a_server_that_keeps_every_practice_gets_no_script() -> None:
     assert fix_scripts(findings(source(), replica())) == {}
+
+
+def test_where_nobody_may_write_the_script_opens_and_closes_the_server() -> None:
+    old = replace(REPL, name=AccountName("old", "10.0.0.2"))
+    for is_on in ("ON", "OFF"):
+        found = findings(source(), replica(accounts=(ROOT, ROLE, old), variables={"super_read_only": is_on}))
+        lines = fix_scripts(found)["2-replica-replica_3306.sql"].splitlines()
+        switched = [line for line in lines if "super_read_only" in line and not line.startswith("--")]
+        assert lines[0] == "SET SESSION sql_log_bin = 0;"
+        closing = [f"SET GLOBAL super_read_only = {word};" for word in ("OFF", "ON")]
+        assert switched == (closing if is_on == "ON" else [])
+        assert "ALTER USER 'old'@'10.0.0.2' ACCOUNT LOCK;" in lines
+
+
+def test_a_channel_is_not_stopped_for_a_change_that_waits_for_a_value() -> None:
+    found = findings(source(), replica(channels=(replace(CHANNEL, key=""),), issued_name=""))
+    script = fix_scripts(found)["2-replica-replica_3306.sql"]
+    assert "-- fill in: STOP REPLICA FOR CHANNEL '';" in script
+    assert "SOURCE_SSL_KEY = '/tls/<name>.key'" in script
+    assert not [line for line in script.splitlines()[1:] if not line.startswith("--")]
+
+
+def test_the_table_says_that_sql_replicates() -> None:
+    hint = "SET SESSION sql_log_bin = 0"
+    assert any(hint in line for line in table_lines(sloppy(), is_coloured=False))
+    assert not any(hint in line for line in table_lines(findings(source(), replica()), is_coloured=False))
+
+
+def test_a_server_in_both_roles_is_there_in_both() -> None:
+    found = findings(source(name="db:1"), replica(name="db:1"))
+    assert [line.partition("  ")[0] for line in table_lines(found, is_coloured=False) if line[:1].isalpha()] == [
+        "source db:1",
+        "replica db:1",
+    ]

@@ -185,8 +185,16 @@ def audit(
     )  # fmt: skip
 
 
-@every_pair
-@pytest.mark.parametrize("source_leg", ["unix", "tcp"])
+@pytest.mark.parametrize(
+    ("pair", "source_leg"),
+    [
+        (Flavour.MYSQL_9_7, "unix"),
+        (Flavour.MYSQL_9_7, "tcp"),
+        (Flavour.MARIADB_10_11, "unix"),
+        (Flavour.MARIADB_11_8, "tcp"),
+    ],
+    indirect=["pair"],
+)
 def test_binlocks_connection_on_loopback_is_explained(
     pair: Pair, pki: Pki, source_side: StartProxy, source_leg: str
 ) -> None:
