@@ -12,6 +12,8 @@ from audit.versions import ServerVersion
 
 # MariaDB's read_only has more words than ON from 12.1 on.
 _ON = frozenset({"ON", "1", "YES", "FORCE", "TRUE", "NO_LOCK", "NO_LOCK_NO_ADMIN"})
+# Manual, "String Literals". What ends a line would end a comment before a statement, too.
+_ESCAPES = str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n", "\t": r"\t", "\r": r"\r", "\0": r"\0", "\x1a": r"\Z"})
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -290,8 +292,8 @@ class Topology:
 
 
 def quoted(text: str) -> str:
-    """A string literal; the server's NO_BACKSLASH_ESCAPES must be off for backslashes, as it is by default."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    """A string literal on one line; the session's NO_BACKSLASH_ESCAPES must be off, as it is by default."""
+    return f"'{text.translate(_ESCAPES)}'"
 
 
 def is_loopback(host: str) -> bool:

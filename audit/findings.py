@@ -38,7 +38,7 @@ class Fix:
         channel: which channel `options` are of.
         options: of CHANGE REPLICATION SOURCE TO, names without SOURCE_ and values as SQL.
         is_channel_running: whether it is to run again afterwards.
-        reloads_tls: ALTER INSTANCE RELOAD TLS comes after the statements.
+        tls: variables of TLS, for a server that takes new ones while it runs.
         note: what a person has to do, or has to know before.
     """
 
@@ -49,7 +49,7 @@ class Fix:
     channel: str = ""
     options: tuple[tuple[str, str], ...] = ()
     is_channel_running: bool = True
-    reloads_tls: bool = False
+    tls: tuple[tuple[str, str], ...] = ()
     when: When = When.FIRST
     note: str = ""
 

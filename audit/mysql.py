@@ -150,6 +150,8 @@ def _connect(target: Target, transport: Transport, password: str) -> _Connection
         charset="utf8mb4",
         cursorclass=pymysql.cursors.DictCursor,
         autocommit=True,
+        # The server's own could change what a backslash means.
+        sql_mode="",
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         program_name="binlock-audit",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -84,8 +85,14 @@ def set_tls(version: ServerVersion, values: dict[str, str], *, note: str = "") -
     """Sets variables of TLS: in place where the server can, otherwise for the next start."""
     if not version.has_tls_reload:
         return Fix(settings=tuple(f"{name} = {value}" for name, value in values.items()), note=note)
-    statements = tuple(f"SET PERSIST {name} = {quoted(value)}" for name, value in values.items())
-    return Fix(statements=statements, reloads_tls=True, note=note)
+    return Fix(tls=tuple(values.items()), note=note)
+
+
+def tls_statements(values: Mapping[str, str]) -> list[str]:
+    """Sets variables of TLS in place, and keeps them for later starts once they have been found to work."""
+    tried = [f"SET GLOBAL {name} = {quoted(value)}" for name, value in values.items()]
+    kept = [f"SET PERSIST {name} = {quoted(value)}" for name, value in values.items()]
+    return [*tried, "ALTER INSTANCE RELOAD TLS", *kept] if values else []
 
 
 def change_source(version: ServerVersion, channel: str, options: dict[str, str], *, is_running: bool) -> list[str]:
@@ -115,8 +122,7 @@ def change_source(version: ServerVersion, channel: str, options: dict[str, str],
 def statements_of(fix: Fix, version: ServerVersion) -> list[str]:
     """All SQL of one fix, in order."""
     found = list(fix.statements)
-    if fix.reloads_tls:
-        found.append("ALTER INSTANCE RELOAD TLS")
+    found += tls_statements(dict(fix.tls))
     if fix.options:
         found += change_source(version, fix.channel, dict(fix.options), is_running=fix.is_channel_running)
     return found

@@ -92,7 +92,8 @@ def _replicating(
 
     def is_for_replicas(account: Account) -> bool:
         name = account.name
-        if account.is_role or name.is_internal or name.user == "root" or name == server.account:
+        # Those without a name are to go altogether.
+        if account.is_role or name.is_internal or name.user in {"root", ""} or name == server.account:
             return False
         return name.user in users or (REPLICATION in held.of(account) and not held.administers(account))
 
@@ -240,7 +241,7 @@ def _revoke(account: Account, held: _Privileges, privileges: set[str]) -> Fix:
     statements += [
         f"REVOKE {role.name.sql} FROM {account.name.sql}"
         for role in held.roles_of(account)
-        if role.privileges & privileges and role.name in account.roles
+        if role.name in account.roles and held.of(role) & privileges
     ]
     return Fix(statements=tuple(statements))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -190,7 +191,7 @@ def _key_file(server: ServerFacts) -> Verdict:
     if isinstance(seen, Unread):
         return unknown("tls-key-file", seen.reason, seen.remedy)
     if seen.mode & _KEY_READERS:
-        fix = Fix(commands=(f"chmod 0600 {seen.path}",))
+        fix = Fix(commands=(f"chmod 0600 {shlex.quote(seen.path)}",))
         return failed("tls-key-file", f"{seen.path} has mode {seen.mode:04o}", fix)
     return passed("tls-key-file", f"{seen.path} has mode {seen.mode:04o}")
 

@@ -13,16 +13,18 @@ from collections.abc import Iterable, Sequence
 
 from audit.facts import Role
 from audit.findings import Finding, Status, When
-from audit.remedies import change_source
+from audit.remedies import change_source, tls_statements
 from audit.reports.text import printable
 from audit.versions import ServerVersion
 
 _REPLICAS_STEP = 2
+_LONGEST_STEM_CHARACTERS = 150
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
-_RELOAD = "ALTER INSTANCE RELOAD TLS"
 # Changes of accounts that a replica cannot make would stop it; changes of its own would be errant transactions.
 _WRITABLE = "SET GLOBAL super_read_only = {}"
 _HEAD = "SET SESSION sql_log_bin = 0"
+# Under NO_BACKSLASH_ESCAPES the names in the statements would be others.
+_BACKSLASHES = "SET SESSION sql_mode = ''"
 
 
 def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
@@ -31,13 +33,23 @@ def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
     for finding in findings:
         if finding.version is not None and finding.status is not Status.PASS:
             groups[_step(finding), finding.role.value, finding.server].append(finding)
+    stems = _stems(server for _, _, server in groups)
     scripts: dict[str, str] = {}
     for (step, role, server), own in sorted(groups.items()):
-        stem = f"{step}-{role}-{re.sub(r'[^A-Za-z0-9.-]+', '_', server).strip('_')}"
+        stem = f"{step}-{role}-{stems[server]}"
         for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own))):
             if text:
                 scripts[f"{stem}.{suffix}"] = text
     return scripts
+
+
+def _stems(servers: Iterable[str]) -> dict[str, str]:
+    """What the files of each server are called; the same for no two of them, however alike they are."""
+    stems: dict[str, str] = {}
+    for server in sorted(set(servers)):
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", server).strip("_")[-_LONGEST_STEM_CHARACTERS:]
+        stems[server] = f"{stem}-{len(stems) + 1}" if stem in stems.values() else stem
+    return stems
 
 
 def _step(finding: Finding) -> int:
@@ -86,10 +98,19 @@ def _sql(findings: Sequence[Finding]) -> str:
             lines += [_commented(f"{statement};", "-- fill in: ") for statement in statements]
     if done and any(finding.holds_root_back for finding in findings):
         lines = [f"{_WRITABLE.format('OFF')};", *lines, f"{_WRITABLE.format('ON')};"]
-    if any(finding.fix.reloads_tls for finding in findings):
-        lines.append(f"{_RELOAD};")
+    lines += _tls(findings)
     lines += _changes(findings)
-    return "\n".join([f"{_HEAD};", *lines, ""]) if lines else ""
+    head = [_HEAD, _BACKSLASHES] if any("\\" in line for line in lines) else [_HEAD]
+    return "\n".join([*(f"{line};" for line in head), *lines, ""]) if lines else ""
+
+
+def _tls(findings: Sequence[Finding]) -> list[str]:
+    """All variables of TLS at once: the client stops where the server cannot use them, before they are kept."""
+    values = {name: value for finding in findings for name, value in finding.fix.tls}
+    statements = tls_statements(values)
+    mark = "-- fill in: " if any(map(_PLACEHOLDER.search, statements)) else ""
+    about = [comment for finding in findings if finding.fix.tls for comment in _comment(finding)]
+    return [*about, *(f"{mark}{statement};" for statement in statements)]
 
 
 def _changes(findings: Sequence[Finding]) -> list[str]:
@@ -119,4 +140,6 @@ def _comment(finding: Finding) -> list[str]:
 
 def _commented(line: str, mark: str) -> str:
     """A line that needs a value from a person waits for it as a comment."""
+    if not line.isprintable():
+        return f"{mark}by hand, for it has what cannot be printed: {printable(line)}"
     return f"{mark}{line}" if _PLACEHOLDER.search(line) else line

@@ -315,3 +315,17 @@ def test_no_server_is_told_a_version_of_tls_that_it_does_not_know(
 )
 def test_files_are_named_as_binlock_certs_names_them(name: str) -> None:
     assert file_stem(name) == parse_names(name).file_stem
+
+
+def test_a_role_that_comes_through_a_role_is_taken_away_with_the_first() -> None:
+    broad = replace(ROLE, name=AccountName("broad", "%"), privileges=frozenset({"FILE"}))
+    through = replace(ROLE, name=AccountName("through", "%"), privileges=frozenset(), roles=(broad.name,))
+    account = replace(REPL, roles=(ROLE.name, through.name))
+    found = judged("account-privileges", source(accounts=(ROOT, ROLE, broad, through, account)))
+    assert found.fix.statements == ("REVOKE 'through'@'%' FROM 'repl'@'10.0.0.2'",)
+
+
+def test_an_account_without_a_name_is_dropped_and_not_mended_as_well() -> None:
+    nobody = replace(REPL, name=AccountName("", "%"), privileges=frozenset({"REPLICATION SLAVE"}))
+    found = findings(source(accounts=(ROOT, nobody)))
+    assert [f.check.id for f in found if "''@'%'" in "".join(f.fix.statements)] == ["accounts-anonymous"]

@@ -47,7 +47,9 @@ def test_the_table_has_the_worst_first_with_what_mends_it() -> None:
 
 def test_what_a_server_says_moves_no_cursor_and_ends_no_comment() -> None:
     channel = replace(CHANNEL, host=HOSTILE, error=HOSTILE, io_running="No", has_tls=False)
-    found = findings(source(), replica(channels=(channel,)))
+    places = {f"`{HOSTILE}`.*": frozenset({"DROP"}), "`mysql`.*": frozenset({"SELECT"})}
+    account = replace(REPL, name=AccountName(HOSTILE, "%"), has_password=False, ssl_type="", schema_privileges=places)
+    found = findings(source(accounts=(account,)), replica(channels=(channel,), accounts=(account,)))
     assert all(line.isprintable() for line in table_lines(found, is_coloured=False))
     for script in fix_scripts(found).values():
         assert not [line for line in script.splitlines() if line.startswith("DROP")]
@@ -109,7 +111,12 @@ def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> Non
     ]
     assert all(script.startswith("SET SESSION sql_log_bin = 0;\n") for script in scripts.values())
     first, second, _, last = scripts.values()
-    assert first.rstrip().endswith("ALTER INSTANCE RELOAD TLS;")
+    # Kept for later starts only after the server could use it.
+    assert first.rstrip().splitlines()[-3:] == [
+        "SET GLOBAL ssl_crl = '/tls/ca.crl';",
+        "ALTER INSTANCE RELOAD TLS;",
+        "SET PERSIST ssl_crl = '/tls/ca.crl';",
+    ]
     # One CHANGE for all that its channel lacks.
     assert second.count("CHANGE REPLICATION SOURCE TO") == 1
     assert "SOURCE_SSL = 1, SOURCE_SSL_CA = '/tls/ca.crt', SOURCE_SSL_VERIFY_SERVER_CERT = 1" in second
@@ -158,3 +165,16 @@ def test_a_server_in_both_roles_is_there_in_both() -> None:
         "source db:1",
         "replica db:1",
     ]
+
+
+def test_what_a_name_has_in_it_stays_in_the_name() -> None:
+    account = replace(REPL, name=AccountName("a\nb\\", "10.0.0.2"), ssl_type="")
+    script = fix_scripts(findings(source(accounts=(ROOT, ROLE, account))))["3-source-source_3306.sql"]
+    assert script.startswith("SET SESSION sql_log_bin = 0;\nSET SESSION sql_mode = '';\n")
+    assert "ALTER USER 'a\\nb\\\\'@'10.0.0.2' REQUIRE SSL;" in script
+
+
+def test_no_two_servers_share_a_script() -> None:
+    found = findings(*(replica(name=name, variables={"super_read_only": "OFF"}) for name in ("/a/b", "/a_b", "/a/b_")))
+    last = [name for name in fix_scripts(found) if name.startswith("3-")]
+    assert sorted(last) == ["3-replica-a_b-2.sql", "3-replica-a_b-3.sql", "3-replica-a_b.sql"]

@@ -33,8 +33,8 @@ SLOPPY_ACCOUNTS = (
     "GRANT SELECT ON mysql.* TO app@'10.77.%'",
 )
 LEAST = {
-    True: ("user", "db", "tables_priv", "global_priv", "roles_mapping"),
-    False: ("user", "db", "tables_priv", "global_grants", "role_edges", "component"),
+    True: ("user", "db", "tables_priv", "procs_priv", "proxies_priv", "global_priv", "roles_mapping"),
+    False: ("user", "db", "tables_priv", "procs_priv", "proxies_priv", "global_grants", "role_edges", "component"),
 }
 
 
