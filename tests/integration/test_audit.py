@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -321,3 +322,61 @@ def test_mariadbs_privileges_without_a_column_are_read(flavour: Flavour, bare: C
     _, report = run_audit("--source", f"mysql://root@localhost/?socket={server.socket_path}", "--json")
     [found] = [f for f in of(report, "account-privileges") if f["subject"] == "broad@10.0.0.1"]
     assert found["status"] == "pass"
+
+
+ODD_NAMES = (
+    "o'brien",
+    'quo"te',
+    "back\\slash",
+    "trail\\",
+    "tick`y",
+    "ünïcode",
+    "per%cent",
+    "a\nDROP DATABASE shop; --",
+)
+ODD_GRANTS = (
+    "CREATE USER ''@'%'",
+    "GRANT REPLICATION SLAVE ON *.* TO ''@'%'",
+    "CREATE USER broad@'%' IDENTIFIED BY 'broad'",
+    "GRANT REPLICATION SLAVE ON *.* TO broad@'%'",
+    "GRANT SELECT (id), UPDATE (id) ON shop.orders TO broad@'%'",
+    "GRANT INSERT ON shop.orders TO broad@'%' WITH GRANT OPTION",
+    "GRANT DROP ON shop.* TO broad@'%' WITH GRANT OPTION",
+    "GRANT EXECUTE ON PROCEDURE shop.total TO broad@'%'",
+    "GRANT PROXY ON root@localhost TO broad@'%'",
+    "CREATE ROLE 'in''ner'",
+    "CREATE ROLE outer_role",
+    "GRANT FILE ON *.* TO 'in''ner'",
+    "GRANT 'in''ner' TO outer_role",
+    "GRANT outer_role TO broad@'%'",
+)
+
+
+@pytest.mark.parametrize("flavour", [Flavour.MYSQL_9_7, Flavour.MARIADB_11_8], ids=lambda flavour: flavour.value)
+def test_odd_accounts_are_mended_whatever_a_backslash_means(flavour: Flavour, tmp_path: Path) -> None:
+    with Server(tmp_path / "server", flavour, server_id=9, options={"sql_mode": "NO_BACKSLASH_ESCAPES"}) as server:
+        setup = (
+            "SET SESSION sql_mode = ''", "CREATE DATABASE shop", "CREATE TABLE shop.orders (id INT PRIMARY KEY)",
+            "CREATE PROCEDURE shop.total() SELECT 1", *ODD_GRANTS,
+        )  # fmt: skip
+        with server.connection() as connection, connection.cursor() as cursor:
+            for statement in setup:
+                cursor.execute(statement)
+            for name in ODD_NAMES:
+                cursor.execute("CREATE USER %s@'%%' IDENTIFIED BY 'common'", (name,))
+                cursor.execute("GRANT REPLICATION SLAVE ON *.* TO %s@'%%'", (name,))
+        dsn = f"mysql://root@localhost/?socket={server.socket_path}"
+        _, before = run_audit("--source", dsn, "--json", "--fix-script", str(tmp_path / "fixes"))
+        beyond = [f for f in of(before, "account-privileges") if f["status"] == "fail"]
+        assert [finding["subject"] for finding in beyond] == ["broad@%"]
+        for script in sorted((tmp_path / "fixes").glob("*.sql")):
+            # The files of TLS are not there.
+            lines = [line for line in script.read_text().splitlines() if not re.search("ssl_|tls_| TLS;", line)]
+            text = "\n".join(lines).replace("<host or network of the replicas>", "10.9.9.9")
+            run_script(server, re.sub("-- fill in: (?=RENAME)", "", text))
+        _, after = run_audit("--source", dsn, "--json")
+        assert server.sql("SHOW DATABASES LIKE 'shop'")
+        found = statuses(after)
+        for check in ("accounts-anonymous", "account-privileges", "account-require", "account-role", "account-host"):
+            assert found[check] == "pass", of(after, check)
+        assert {f["subject"].rpartition("@")[0] for f in of(after, "account-require")} == {"broad", *ODD_NAMES}
