@@ -80,18 +80,23 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Audits, and returns the exit code; `argv` defaults to the process's own arguments."""
     try:
-        return int(_run(_parser().parse_args(argv)))
+        code = int(_run(_parser().parse_args(argv)))
+        sys.stdout.flush()
     except AuditError as error:
         print(f"binlock-audit: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter flushes once more when it ends, and would complain.
+    except OSError as error:
+        # Of standard output. The interpreter flushes once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"binlock-audit: cannot write the report: {error.strerror}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except SystemExit as exit_request:  # argparse, after --help
         return ExitCode.OK if exit_request.code is None else int(exit_request.code)
+    else:
+        return code
 
 
 def _parser() -> argparse.ArgumentParser:

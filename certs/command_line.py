@@ -49,14 +49,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's own arguments."""
     try:
         arguments = make_parser().parse_args(argv)
-        return _COMMANDS[arguments.command](arguments) or EXIT_DONE
+        code = _COMMANDS[arguments.command](arguments) or EXIT_DONE
+        sys.stdout.flush()
     except CertsError as exc:
         print(f"binlock-certs: {' '.join(str(exc).split())}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except OSError as exc:
+        # Of standard output: what was to be done is done. The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            print(f"binlock-certs: cannot write what was done: {exc.strerror}", file=sys.stderr)
+        return EXIT_REFUSED
     except SystemExit as exc:  # argparse, after --help
         return EXIT_DONE if exc.code is None else int(exc.code)
+    else:
+        return code
 
 
 def _init(arguments: argparse.Namespace) -> None:
