@@ -173,14 +173,15 @@ def _account(
     is_role = row.get("is_role") == "Y" or (not version.is_mariadb and (name in role_names or is_bare))
     privileges = _privileges(row) | dynamic.get(name, set())
     privileges |= {word for bit, word in _MARIADB_BITS.items() if access >> bit & 1}
-    # To try passwords takes a second; nobody asks about those of other accounts.
-    may_replicate = not is_role and ("REPLICATION SLAVE" in privileges or name in roles) and name.user != "root"
+    # To try those of the slow plugins takes a second, and nobody asks about accounts that do not replicate.
+    is_tried = plugin in {"", "mysql_native_password"} or "REPLICATION SLAVE" in privileges or name in roles
+    is_tried = is_tried and is_visible and not is_role and name.user != "root"
     return Account(
         name=name,
         plugin=plugin,
         ssl_type=str(row.get("ssl_type") or ""),
         has_password=bool(stored) if is_visible and plugin not in _NO_PASSWORD else None,
-        guessed=guess(name.user, plugin, stored) if is_visible and stored and may_replicate else None,
+        guessed=guess(name.user, plugin, stored) if stored and is_tried else None,
         is_locked=str(locked) == "Y" if locked is not None else more.get("locked"),
         is_role=is_role,
         privileges=privileges,

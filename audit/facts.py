@@ -67,6 +67,11 @@ class AccountName:
         return self.host.lower() in LOCAL_HOSTS
 
     @property
+    def is_anybody(self) -> bool:
+        """Whether a server with skip_grant_tables calls whoever logs in so; MariaDB gives no name at all."""
+        return self.user == "skip-grants user" or not self.host
+
+    @property
     def is_internal(self) -> bool:
         """Whether the server made it for itself; nobody can log in as such a one."""
         return self.user.startswith("mysql.") or self.user == "mariadb.sys"
@@ -271,6 +276,10 @@ class Topology:
     def source(self) -> ServerFacts | None:
         """The source, unless it could not be read."""
         return next((server for server in self.servers if server.role is Role.SOURCE), None)
+
+    def is_source(self, server: ServerFacts) -> bool:
+        """Whether a server is the source, be it in another role: two servers may replicate from each other."""
+        return self.source is not None and self.source.name == server.name
 
     @property
     def replicas(self) -> tuple[ServerFacts, ...]:

@@ -33,8 +33,9 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _GREETING_LIMIT_BYTES = 4096
 
-# Manual, "Server Error Message Reference": table, column and procedure access, database access, a privilege is missing.
-_DENIED = frozenset({1044, 1142, 1143, 1227, 1370})
+# Manual, "Server Error Message Reference": table, column and procedure access, database access, a privilege is missing,
+# an option of the server (skip_grant_tables) stands against it.
+_DENIED = frozenset({1044, 1142, 1143, 1227, 1290, 1370})
 # Syntax, no such table, column, variable, information_schema table, storage engine or database.
 _ABSENT = frozenset({1064, 1146, 1054, 1193, 1109, 1286, 1049})
 # What PyMySQL raises, besides errors of its own, over packets that are not what the protocol has.

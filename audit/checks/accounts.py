@@ -18,6 +18,8 @@ _OLD_PLUGINS = frozenset({"mysql_old_password"})
 _WEAK_PLUGINS = frozenset({"mysql_native_password", "mysql_clear_password"})
 _USER_TABLES = frozenset({"`mysql`.*", "`mysql`.`user`", "`mysql`.`global_priv`"})
 _ROLE = "replication_replica"
+# MariaDB's role that everybody has, from 10.11 on.
+_PUBLIC = AccountName("PUBLIC", "")
 _OF_ACCOUNTS = (
     "account-password",
     "account-plugin",
@@ -42,7 +44,7 @@ def judge_accounts(server: ServerFacts, topology: Topology) -> Iterator[Verdict]
             yield unknown(check, accounts.reason, accounts.remedy)
         return
     yield _root(server, accounts)
-    yield _anonymous(accounts)
+    yield _anonymous(server, accounts)
     held = _Privileges(accounts)
     replicating = _replicating(server, accounts, held, topology)
     yield _user_table(server, held, replicating)
@@ -63,7 +65,7 @@ class _Privileges:
     def roles_of(self, account: Account) -> list[Account]:
         """Every role of an account, also those that come through roles."""
         found: dict[AccountName, Account] = {}
-        waiting = list(account.roles)
+        waiting = [*account.roles, _PUBLIC]
         while waiting:
             role = self._by_name.get(waiting.pop())
             if role is not None and role.name not in found:
@@ -139,7 +141,10 @@ def _lock(name: AccountName, version: ServerVersion) -> str:
     return f"ALTER USER {name.sql} ACCOUNT LOCK" if version.has_account_lock else f"DROP USER {name.sql}"
 
 
-def _anonymous(accounts: tuple[Account, ...]) -> Verdict:
+def _anonymous(server: ServerFacts, accounts: tuple[Account, ...]) -> Verdict:
+    if server.account.is_anybody:
+        note = Fix(note="restart it without the option")
+        return failed("accounts-anonymous", "skip_grant_tables is on: whoever connects may do everything", note)
     found = [account.name for account in accounts if not account.name.user and not account.is_role]
     if not found:
         return passed("accounts-anonymous", "there are none")
@@ -206,7 +211,8 @@ def _password(account: Account) -> Verdict:
     if not account.has_password:
         return failed("account-password", "it has none", fix, subject=subject)
     if account.guessed is None:
-        return passed("account-password", f"there is one; {account.plugin} does not let it be tried", subject=subject)
+        reason = f"there is one, of {account.plugin}; whether it is a common one was not tried"
+        return passed("account-password", reason, subject=subject)
     if account.guessed:
         return failed("account-password", "it is a common one, or made from the account's name", fix, subject=subject)
     return passed("account-password", "there is one, and it is none of the common ones", subject=subject)

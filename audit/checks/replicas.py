@@ -35,7 +35,7 @@ def judge_replica(server: ServerFacts, topology: Topology, files: Files) -> Iter
     else:
         for channel in server.channels:
             yield from _judge_channel(channel, server, topology, files)
-    yield _read_only(server)
+    yield _read_only(server, topology)
     yield _checksum(server)
     yield semi_sync(server, "replica-semi-sync", ("replica", "slave"))
     if (repository := server.variable("master_info_repository")) is not None:
@@ -172,9 +172,11 @@ def _account(channel: Channel, subject: str) -> Verdict:
     return failed("replica-account", "replicates as root", Fix(note=note), subject=subject)
 
 
-def _read_only(server: ServerFacts) -> Verdict:
+def _read_only(server: ServerFacts, topology: Topology) -> Verdict:
     if server.is_on("super_read_only"):
         return passed("replica-read-only", "super_read_only is on")
+    if topology.is_source(server):
+        return warned("replica-read-only", "it is the source as well, which has to be written to")
     has_super = server.variable("super_read_only") is not None
     # Last, as it may hold back what other fixes install here.
     fix = set_variable(server.version, "super_read_only" if has_super else "read_only", "ON", when=When.LAST)

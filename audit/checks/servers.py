@@ -153,7 +153,9 @@ def _shared(server: ServerFacts, topology: Topology, files: Files) -> Verdict:
     twins = [
         other.name
         for other in topology.servers
-        if other is not server and not isinstance(other.certificate, Unread) and other.certificate.sha256 == own.sha256
+        if other.name != server.name
+        and not isinstance(other.certificate, Unread)
+        and other.certificate.sha256 == own.sha256
     ]
     if twins:
         reason = f"the same certificate as {', '.join(twins)}: whoever has the key of one is the other"

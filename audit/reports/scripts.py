@@ -35,9 +35,10 @@ def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
             groups[_step(finding), finding.role.value, finding.server].append(finding)
     stems = _stems(server for _, _, server in groups)
     scripts: dict[str, str] = {}
+    done: dict[str, set[str]] = defaultdict(set)
     for (step, role, server), own in sorted(groups.items()):
         stem = f"{step}-{role}-{stems[server]}"
-        for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own))):
+        for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own, done[server]))):
             if text:
                 scripts[f"{stem}.{suffix}"] = text
     return scripts
@@ -87,16 +88,16 @@ def _commands(findings: Iterable[Finding]) -> str:
     return "\n".join(["set -eu", *lines, ""]) if lines else ""
 
 
-def _sql(findings: Sequence[Finding]) -> str:
+def _sql(findings: Sequence[Finding], done: set[str]) -> str:
+    """The statements, but for those that were `done` on this server by a script before, in whatever role."""
     lines: list[str] = []
-    done: set[str] = set()
     for finding in findings:
         statements = [statement for statement in finding.fix.statements if statement not in done]
         done.update(statements)
         if statements:
             lines += _comment(finding)
             lines += [_commented(f"{statement};", "-- fill in: ") for statement in statements]
-    if done and any(finding.holds_root_back for finding in findings):
+    if lines and any(finding.holds_root_back for finding in findings):
         lines = [f"{_WRITABLE.format('OFF')};", *lines, f"{_WRITABLE.format('ON')};"]
     lines += _tls(findings)
     lines += _changes(findings)

@@ -329,3 +329,26 @@ def test_an_account_without_a_name_is_dropped_and_not_mended_as_well() -> None:
     nobody = replace(REPL, name=AccountName("", "%"), privileges=frozenset({"REPLICATION SLAVE"}))
     found = findings(source(accounts=(ROOT, nobody)))
     assert [f.check.id for f in found if "''@'%'" in "".join(f.fix.statements)] == ["accounts-anonymous"]
+
+
+@pytest.mark.parametrize("name", [AccountName("skip-grants user", "skip-grants host"), AccountName("", "")])
+def test_a_server_without_grants_fails(name: AccountName) -> None:
+    found = judged("accounts-anonymous", source(account=name))
+    assert found.status is Status.FAIL
+    assert "skip_grant_tables" in found.reason
+
+
+def test_what_everybody_may_counts_for_everybody() -> None:
+    public = Account(name=AccountName("PUBLIC", ""), is_role=True, privileges=frozenset({"REPLICATION SLAVE"}))
+    app = Account(name=AccountName("app", "%"), has_password=True, guessed="")
+    found = findings(source(version="11.8.2-MariaDB", accounts=(ROOT, public, app)), replica())
+    assert [f.status for f in found if (f.check.id, f.subject) == ("account-host", "app@%")] == [Status.FAIL]
+
+
+def test_two_servers_that_replicate_from_each_other() -> None:
+    both = {"name": "a:1", "variables": {"super_read_only": "OFF"}}
+    found = findings(source(**both), replica(name="b:1"), replica(**both))
+    [writable] = [f for f in found if f.check.id == "replica-read-only" and f.server == "a:1"]
+    assert (writable.status, writable.fix.statements) == (Status.WARN, ())
+    shared = [f for f in found if f.check.id == "tls-certificate-shared" and f.role.value == "source"]
+    assert [finding.status for finding in shared] == [Status.PASS]

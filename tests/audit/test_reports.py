@@ -178,3 +178,11 @@ def test_no_two_servers_share_a_script() -> None:
     found = findings(*(replica(name=name, variables={"super_read_only": "OFF"}) for name in ("/a/b", "/a_b", "/a/b_")))
     last = [name for name in fix_scripts(found) if name.startswith("3-")]
     assert sorted(last) == ["3-replica-a_b-2.sql", "3-replica-a_b-3.sql", "3-replica-a_b.sql"]
+
+
+def test_what_is_done_on_a_server_in_one_role_is_not_done_again_in_the_other() -> None:
+    old = replace(REPL, name=AccountName("old", "10.0.0.2"))
+    both = {"name": "a:1", "accounts": (ROOT, ROLE, old), "variables": {"super_read_only": "OFF"}}
+    scripts = fix_scripts(findings(source(**both), replica(**both)))
+    lock = "ALTER USER 'old'@'10.0.0.2' ACCOUNT LOCK;"
+    assert [name for name, script in scripts.items() if lock in script] == ["1-source-a_1.sql"]
