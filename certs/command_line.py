@@ -75,9 +75,11 @@ def _init(arguments: argparse.Namespace) -> None:
             raise CertsError("an authority below a root signs leaves alone: leave out --allow-intermediates")
         parent = Authority.open(arguments.parent, _ask(arguments.parent_passphrase_file))
     days = arguments.days or (DEFAULT_AUTHORITY_DAYS if parent is None else DEFAULT_INTERMEDIATE_DAYS)
+    # A root and the authority below it need two names.
+    name = arguments.name or ("Binlock root CA" if arguments.allow_intermediates else "Binlock CA")
     authority = Authority.create(
         arguments.dir,
-        name=arguments.name,
+        name=name,
         lifetime=Lifetime.days(days),
         key_type=KeyType(arguments.key_type),
         passphrase=_new_passphrase(arguments),
@@ -86,7 +88,7 @@ def _init(arguments: argparse.Namespace) -> None:
     )
     files = authority.files
     end = authority.certificate.not_valid_after_utc
-    print(f"Made the authority {arguments.name!r} ({key_type_of(authority.key)}), good until {moment(end)}:")
+    print(f"Made the authority {name!r} ({key_type_of(authority.key)}), good until {moment(end)}:")
     print(f"  {files.certificate}  for every source, replica and proxy to trust")
     print(f"  {files.revocation_list}  the revocation list, to go wherever ca.crt goes")
     print(f"  {files.key}  what signs: it stays here; back up the folder")

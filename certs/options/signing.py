@@ -110,7 +110,9 @@ def _add_init(commands: Commands) -> None:
         epilog=_INIT_EPILOG,
     )
     add_folder(parser, signs=False)
-    parser.add_argument("--name", default="Binlock CA", help="common name of the authority (default: %(default)s)")
+    parser.add_argument(
+        "--name", help="common name of the authority (default: Binlock CA; with --allow-intermediates Binlock root CA)"
+    )
     parser.add_argument(
         "--days",
         type=days,

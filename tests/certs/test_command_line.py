@@ -158,3 +158,12 @@ def test_a_reader_that_leaves_is_no_bug(folder: Path, buffered: str) -> None:
         program.stdout.close()
         assert program.stderr.read() == b""
         assert program.wait(30) == 2
+
+
+def test_a_root_and_the_authority_below_it_are_made_without_a_thought_for_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--dir", str(tmp_path / "root"), "--allow-intermediates"]) == 0
+    assert main(["init", "--dir", str(tmp_path / "authority"), "--parent", str(tmp_path / "root")]) == 0
+    assert main(["show", "--dir", str(tmp_path / "authority")]) == 0
+    assert "CN=Binlock CA < CN=Binlock root CA" in capsys.readouterr().out

@@ -142,6 +142,16 @@ def test_the_values_are_where_they_belong(printed: Print) -> None:
     }
 
 
+def test_mysql_is_told_what_gtids_take(printed: Print) -> None:
+    for version, position, told in (
+        ("mysql-8.4", "gtid", True),
+        ("mysql-8.4", "file", False),
+        ("mariadb-10.11", "gtid", False),
+    ):
+        text = printed("replica", *FILES, *SOURCE, "--server", version, "--position", position)
+        assert ("gtid_mode is ON at both ends" in text) == told
+
+
 def test_5_7_is_told_that_it_looks_at_the_common_name(printed: Print) -> None:
     assert "common name" in printed("replica", *FILES, *SOURCE, "--server", "mysql-5.7")
     assert "common name" not in printed("replica", *FILES, *SOURCE, "--server", "mysql-8.0")
