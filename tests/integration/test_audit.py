@@ -195,6 +195,7 @@ def audit(
         (Flavour.MARIADB_11_8, "tcp"),
     ],
     indirect=["pair"],
+    ids=lambda value: getattr(value, "value", value),
 )
 def test_binlocks_connection_on_loopback_is_explained(
     pair: Pair, pki: Pki, source_side: StartProxy, source_leg: str

@@ -259,6 +259,7 @@ def test_by_file_and_position(site: Site, start_duo: Callable[[Flavour], Duo], f
         ("source", Flavour.MARIADB_11_8),
         ("replica", Flavour.MARIADB_10_11),
     ],
+    ids=lambda value: getattr(value, "value", value),
 )
 def test_the_printed_route_carries_the_stream(
     site: Site, start_duo: Callable[[Flavour], Duo], flavour: Flavour, beside: str, tmp_path: Path
