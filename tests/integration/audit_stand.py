@@ -151,14 +151,13 @@ class SloppyPair:
             (own / "keys").write_text(f"1;{'5a' * 32}\n")
 
     def make_late_account(self) -> None:
-        """On the replica alone, although that takes no writes."""
-        protection = "read_only" if self.flavour.is_mariadb else "super_read_only"
+        """On a MySQL replica alone, although that takes no writes."""
         statements = (
             "SET SESSION sql_log_bin = 0",
-            f"SET GLOBAL {protection} = OFF",
+            "SET GLOBAL super_read_only = OFF",
             f"CREATE USER late@'10.77.%' IDENTIFIED BY '{STRONG}'",
             "GRANT REPLICATION SLAVE ON *.* TO late@'10.77.%'",
-            f"SET GLOBAL {protection} = ON",
+            "SET GLOBAL super_read_only = ON",
         )
         with self.replica.connection() as connection, connection.cursor() as cursor:
             for statement in statements:

@@ -81,6 +81,8 @@ def test_a_sloppy_pair_fails_and_the_fixes_mend_it(flavour: Flavour, tmp_path: P
         assert left == {"tls-key-file": "unknown", "source-backup": "unknown"}, report
         assert "over verified TLS" in of(report, "audit-connection")[0]["reason"]
 
+        if flavour.is_mariadb:  # whose read_only does not hold root back
+            return
         # A replica that takes no writes from anybody is mended too, and goes back to that.
         pair.make_late_account()
         code, report = pair.audit_as_root("--fix-script", str(tmp_path / "late-fixes"))
