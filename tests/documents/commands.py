@@ -17,7 +17,8 @@ _HEAD = """\
 # Reference: commands
 
 Made from the programs' own `--help` by `python -m tests.documents.commands`; a test fails where the two differ.
-What goes into the files that they read: [configuration.md](configuration.md). Exit codes side by side: [README](../README.md).
+What goes into the files that they read: [configuration.md](configuration.md). Exit codes side by side:
+[README](../README.md).
 """
 
 

@@ -40,7 +40,12 @@ def _is_foreign(path: Path) -> bool:
 
 def blocks(page: Path) -> list[Block]:
     """The fenced blocks of a page, in order."""
-    text, found, end = page.read_text(), [], 0
+    return blocks_in(page.read_text())
+
+
+def blocks_in(text: str) -> list[Block]:
+    """The fenced blocks of a part of a page, in order."""
+    found, end = [], 0
     for match in _FENCE.finditer(text):
         before = text[end : match.start()].strip()
         found.append(Block(match[1], re.split(r"\n\n", before)[-1], match[2]))
@@ -55,11 +60,11 @@ def prose(page: Path) -> str:
 
 def section(page: Path, title: str) -> str:
     """What stands under a heading, up to the next one of its level or above."""
-    marks = re.escape(title.split()[0])
+    marks = re.escape(title.split(maxsplit=1)[0])
     _, found, rest = page.read_text().partition(f"\n{title}\n")
     if not found:
         raise LookupError(f"{page.name} has no {title!r}")
-    return re.split(rf"\n#{{1,{len(title.split()[0])}}} ", rest)[0] if marks else rest
+    return re.split(rf"\n#{{1,{len(title.split(maxsplit=1)[0])}}} ", rest)[0] if marks else rest
 
 
 def rows(text: str) -> list[list[str]]:

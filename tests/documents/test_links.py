@@ -43,7 +43,9 @@ def test_a_link_that_leads_nowhere_is_noticed(tmp_path: Path) -> None:
     assert fault(page, "../../elsewhere.md") == "leads out of the repository"
     assert fault(page, "refusals.md#refused-before-the-stream") is None
     written = tmp_path / "page.md"
-    written.write_text("# A `b` & c_d!\n\n## A `b` & c_d!\n\n```\n# no heading\n[no](link)\n```\n[x](y.md#z) `[no](code)`\n")
+    written.write_text(
+        "# A `b` & c_d!\n\n## A `b` & c_d!\n\n```\n# no heading\n[no](link)\n```\n[x](y.md#z) `[no](code)`\n"
+    )
     assert anchors(written) == {"a-b--c_d", "a-b--c_d-1"}
     assert list(links(written)) == ["y.md#z"]
 

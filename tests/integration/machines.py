@@ -1,7 +1,7 @@
-"""Machines to follow a page on: hosts of the test bed with `/etc`, `/opt`, `/run` and `/var/log` of their own, and a shell.
+"""Machines to follow a page on: hosts of the test bed with an `/etc`, `/opt`, `/run` and `/var/log` of their own.
 
-A machine is a network namespace with a name on a bridge, and a mount namespace in which a copy of `/etc` can be changed.
-Nothing of this reaches the machine that the tests run on.
+Each is a network namespace on a bridge, and a mount namespace in which a copy of `/etc` can be changed; somebody types
+into its shell. Nothing of this reaches the machine that the tests run on.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
-from testbed.hosts import Host
 from testbed.programs import Place, popen
 
 # $1: the machine's folder; $2: not empty where root is the only user there is, as in an ordinary user's namespace.
@@ -72,9 +70,7 @@ class Machine:
             (folder / name).symlink_to(target)
         self._place = place
         holder = ["unshare", "--mount", "sh", "-c", _HOLD, "sh", str(folder), "alone" if os.geteuid() else ""]
-        self._holder = popen(
-            holder, place=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        self._holder = popen(holder, place=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._holder.stdout is not None
         assert self._holder.stderr is not None
         if self._holder.stdout.readline() != b"held\n":
@@ -148,18 +144,3 @@ class Here:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         return list(argv) if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--", *argv]
-
-
-@contextmanager
-def closing(*machines: Machine) -> Iterator[None]:
-    """Closes them at the end."""
-    try:
-        yield
-    finally:
-        for machine in machines:
-            machine.close()
-
-
-def host_names(hosts: Sequence[Host]) -> str:
-    """/etc/hosts of a network: each host under its name in `example`."""
-    return "127.0.0.1 localhost\n" + "".join(f"{host.address} {host.name}.example {host.name}\n" for host in hosts)
