@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
+from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
-from proxy.config import AdminTable, LimitsTable, LogTable, ReplicaTable, RouteTable, SourceTable, TlsTable
-from tests.documents.markdown import DOCS, rows, section
+from proxy.config import (
+    AdminTable,
+    LimitsTable,
+    LogTable,
+    ReplicaTable,
+    RouteTable,
+    SourceTable,
+    TlsTable,
+    load_config,
+)
+from tests.documents.markdown import DOCS, blocks, rows, section
 
 PAGE = DOCS / "configuration.md"
-TABLES = {
+TABLES: dict[str, list[tuple[str, type[Struct]]]] = {
     "### `[[route]]`": [("", RouteTable)],
     "### `[route.replica_tls]`, `[route.source.tls]`": [("", TlsTable)],
     "### `[route.source]`": [("", SourceTable)],
@@ -58,3 +69,13 @@ def test_required_and_defaults_are_those_of_the_code(title: str) -> None:
             assert float(said) == field.default, key
         elif isinstance(field.default, str):
             assert said == f'`"{field.default}"`', key
+
+
+@pytest.mark.parametrize("name", ["deployments.md", "migration.md", "quick-start.md"])
+def test_configurations_that_are_shown_whole_can_be_used(name: str, tmp_path: Path) -> None:
+    found = [block.text for block in blocks(DOCS / name) if block.language == "toml" and "[[route]]" in block.text]
+    assert found
+    for text in found:
+        path = tmp_path / "proxy.toml"
+        path.write_text(text)
+        assert load_config(path).route

@@ -1,7 +1,7 @@
 """Somebody who follows a page: types what its blocks say, on the machine that they name, and compares what is printed.
 
-A page's blocks: ```console has prompts (`db1# `) that name the machine, and behind a command what it prints, with `...`
-for what differs. ```toml is a file, and ```sql is typed into `mysql`, on the machine that the paragraph before it names.
+A page's blocks: ```console has prompts (`db1# `) that name the machine, and behind a command what it prints, `...` for
+what differs. ```toml is a file, and ```sql is typed into `mysql`, on the machine that the paragraph before it names.
 ```sh is for each machine, or, "in a checkout", for the one that installs.
 """
 

@@ -47,8 +47,8 @@ def test_each_step_can_be_taken_and_taken_back_under_load(tmp_path: Path) -> Non
                 assert replica.replica_status().running
             return [source_port(replica) for replica in replicas]
 
-        undone = 0
-        with table.under_load(rows=5):
+        undone, after = 0, [3306, 3306]
+        with table.under_load(rows=5, pause_seconds=0.05):
             for _, forth, back in steps():
                 before = [source_port(replica) for replica in replicas]
                 after = take(forth)

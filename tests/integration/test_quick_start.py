@@ -16,7 +16,7 @@ def test_a_stranger_can_follow_the_page(tmp_path: Path) -> None:
         source, replica = found.servers.values()
         replicate_in_plaintext(source, replica)
         table = Table(source, "shop")
-        with table.under_load(rows=5):
+        with table.under_load(rows=5, pause_seconds=0.05):
             for block in blocks(PAGE):
                 found.reader.follow(block)
         assert found.reader.commands > 25
