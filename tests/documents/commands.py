@@ -53,7 +53,7 @@ def _commands(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
 
 def _described(parser: argparse.ArgumentParser) -> Iterator[str]:
     if parser.description:
-        yield from (_escaped(" ".join(parser.description.split())), "")
+        yield from (*textwrap.wrap(_escaped(" ".join(parser.description.split())), 120), "")
 
 
 def _usage(parser: argparse.ArgumentParser) -> str:

@@ -33,7 +33,7 @@ cp -r "$2" {machines}/"${{3%%.*}}${{3#*:}}"
 
 def typed(block: Block) -> Iterator[tuple[str, str, str]]:
     """What is typed in a console block: host, command, and what the page shows behind it."""
-    parts = re.split(r"^(\w+)# (.*)\n", block.text, flags=re.MULTILINE)
+    parts = re.split(r"^(\w+)# ((?:.*\\\n)*.*)\n", block.text, flags=re.MULTILINE)
     assert parts[0] == "", "a console block begins with a prompt"
     yield from zip(parts[1::3], parts[2::3], parts[3::3], strict=True)
 
