@@ -44,7 +44,7 @@ def test_each_step_can_be_taken_and_taken_back_under_load(tmp_path: Path) -> Non
                 found.reader.follow(block)
             for replica in replicas:
                 replica.catch_up_with(source)
-                assert replica.replica_status().running
+                replica.wait_for_replication()
             return [source_port(replica) for replica in replicas]
 
         undone, after = 0, [3306, 3306]
