@@ -19,13 +19,13 @@ from pathlib import Path
 
 from testbed.programs import Place, popen
 
-# $1: the machine's folder; $2: not empty where root is the only user there is, as in an ordinary user's namespace.
+# $1: the machine's folder. The user mysql is root here: an ordinary user's namespace has no other.
 _HOLD = r"""
 set -e
 cp -dR /etc/. "$1/etc" 2>/dev/null || true
 cp "$1/hosts" "$1/etc/hosts"
-grep -q '^mysql:' "$1/etc/passwd" || echo 'mysql:x:0:0::/nonexistent:/bin/false' >> "$1/etc/passwd"
-test -z "$2" || sed -i 's/^nobody:x:[0-9]*:[0-9]*:/nobody:x:0:0:/' "$1/etc/passwd"
+sed -i '/^mysql:/d' "$1/etc/passwd"
+echo 'mysql:x:0:0::/nonexistent:/bin/false' >> "$1/etc/passwd"
 mount --bind "$1/etc" /etc
 mkdir "$1/opt/binlock"
 for entry in /opt/*; do
@@ -51,12 +51,12 @@ class Machine:
         folder: holds what it has of its own; `etc` is its /etc.
     """
 
-    def __init__(self, folder: Path, place: Place, *, programs: Path, server_folder: Path, names: str) -> None:
+    def __init__(self, folder: Path, place: Place | None, *, programs: Path, server_folder: Path, names: str) -> None:
         """Makes it.
 
         Args:
             folder: for its own files; must not exist.
-            place: where it is in the network.
+            place: where it is in the network; None for this machine's own, with the way out that hosts do not have.
             programs: what its /opt/binlock is.
             server_folder: what its /run/mysqld is: the folder with a server's socket.
             names: of /etc/hosts.
@@ -69,7 +69,9 @@ class Machine:
             (folder / name).rmdir()
             (folder / name).symlink_to(target)
         self._place = place
-        holder = ["unshare", "--mount", "sh", "-c", _HOLD, "sh", str(folder), "alone" if os.geteuid() else ""]
+        # Without a network of ours there is no user namespace of ours yet.
+        self._user = ["--user", "--map-root-user"] if place is None and os.geteuid() else []
+        holder = ["unshare", *self._user, "--mount", "sh", "-c", _HOLD, "sh", str(folder)]
         self._holder = popen(holder, place=place, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert self._holder.stdout is not None
         assert self._holder.stderr is not None
@@ -79,7 +81,10 @@ class Machine:
 
     def command(self, argv: Sequence[str]) -> list[str]:
         """The command that runs `argv` there, so that this is a place for programs."""
-        return self._place.command(["nsenter", f"--mount=/proc/{self._holder.pid}/ns/mnt", "--", *argv])
+        namespaces = f"/proc/{self._holder.pid}/ns"
+        user = [f"--user={namespaces}/user", "--preserve-credentials"] if self._user else []
+        command = ["nsenter", f"--mount={namespaces}/mnt", *user, "--", *argv]
+        return command if self._place is None else self._place.command(command)
 
     def type(self, line: str, *, timeout: float = 120) -> tuple[int, str]:
         """Types one command, of one line or more, into the machine's shell: its status and all that it prints."""
@@ -137,10 +142,3 @@ class Shell:
         self._reader.join()
         with self._process:
             pass
-
-
-class Here:
-    """The machine's own network, as root of a user namespace where the test is not root."""
-
-    def command(self, argv: Sequence[str]) -> list[str]:
-        return list(argv) if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--", *argv]
