@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import argparse
 import functools
+import ipaddress
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.files.recordings import RecordingError
 from monitor.reading import read_flows
-from monitor.reporting.logs import log_packet_defect, set_up_logging
+from monitor.reporting.logs import log_event, log_packet_defect, set_up_logging
 from monitor.reporting.masking import Masking, MaskKeyError
 from monitor.reporting.report import Report, flow_fields, printable
 from monitor.verdicts import Flow, Verdict
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import handed_over_sockets
+
+if TYPE_CHECKING:
+    from endpoint.tls import TlsFiles
 
 _DEFAULT_PORT = 3306
 _DEFAULT_LISTEN = "127.0.0.1:9308"
@@ -45,7 +53,8 @@ _RUN_EXAMPLES = """\
 examples:
   binlock-monitor run --interface eth0
   binlock-monitor run --interface lo --interface eth1 --port 3306 --port 3307
-  binlock-monitor run --interface mirror0 --port any --listen 0.0.0.0:9308
+  binlock-monitor run --interface mirror0 --port any
+  binlock-monitor run --interface eth0 --listen 0.0.0.0:9308 --tls-certificate m.crt --tls-key m.key --tls-ca ca.crt
 
 Opening an interface takes root or CAP_NET_RAW; afterwards it runs as --user, without capabilities.
 Findings are lines on standard error. The endpoint answers /metrics, /healthz, /readyz and /flows.
@@ -78,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (_Unusable, MaskKeyError) as error:
+    except (_Unusable, MaskKeyError, SupervisionError) as error:
         print(f"binlock-monitor: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
@@ -155,6 +164,26 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default=_listen_address(_DEFAULT_LISTEN),
         metavar="HOST:PORT",
         help=f"where the HTTP endpoint answers; an IPv6 address in brackets (default: {_DEFAULT_LISTEN})",
+    )
+    run.add_argument(
+        "--unsafe-listen",
+        action="store_true",
+        help="let it answer elsewhere than on loopback without TLS, where anyone may read which addresses replicate",
+    )
+    tls = run.add_argument_group(
+        "TLS of the endpoint, which then asks for a client certificate",
+        "PEM files, read before privileges are given up; SIGHUP reads them again, with the rights of --user",
+    )
+    tls.add_argument("--tls-certificate", type=Path, metavar="F", help="what it shows, the issuers behind it")
+    tls.add_argument("--tls-key", type=Path, metavar="F", help="the certificate's key, without a passphrase")
+    tls.add_argument("--tls-ca", type=Path, metavar="F", help="whose certificates it lets in")
+    tls.add_argument(
+        "--tls-crl",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="F",
+        help="a CRL; with any, each authority must have one; may be given more than once",
     )
     run.add_argument(
         "--user",
@@ -244,11 +273,44 @@ def _masking(arguments: argparse.Namespace) -> Masking:
     return Masking.fresh() if arguments.mask else Masking()
 
 
+def _tls_files(arguments: argparse.Namespace) -> TlsFiles | None:
+    """The endpoint's files.
+
+    Raises:
+        _Unusable: some are missing, or it can be reached from elsewhere without.
+    """
+    named = (arguments.tls_certificate, arguments.tls_key, arguments.tls_ca)
+    if all(named):
+        from endpoint.tls import TlsFiles  # noqa: PLC0415 - as in `_run`
+
+        certificate, key, ca = named
+        return TlsFiles(certificate=certificate, key=key, ca=ca, crl=tuple(arguments.tls_crl))
+    if any((*named, arguments.tls_crl)):
+        raise _Unusable("--tls-certificate, --tls-key and --tls-ca go together, and --tls-crl with them")
+    host, port = arguments.listen
+    if not (_is_loopback(host) or arguments.unsafe_listen):
+        raise _Unusable(
+            f"--listen {host}:{port} can be reached from other machines, and the addresses it shows with it; listen on "
+            "127.0.0.1, add --tls-certificate, --tls-key and --tls-ca, or say --unsafe-listen"
+        )
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # First of all: what nobody took would be mistaken for one of our own.
+    handed_over = handed_over_sockets(os.environ)
     # Loaded here, as it takes a while and needs more than `read` does.
     try:
         import trio  # noqa: PLC0415
 
+        from endpoint.tls import TlsFileError  # noqa: PLC0415
         from monitor.capture.interfaces import CaptureError, InterfaceCapture  # noqa: PLC0415
         from monitor.capture.privileges import PrivilegeError, drop_privileges  # noqa: PLC0415
         from monitor.service import Monitor, Settings  # noqa: PLC0415
@@ -267,11 +329,20 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         )
         for name in dict.fromkeys(arguments.interface)
     ]
-    settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
-    monitor = Monitor(settings, captures)
+    settings = Settings(
+        ports=ports,
+        listen=arguments.listen,
+        user=arguments.user,
+        masking=_masking(arguments),
+        tls=_tls_files(arguments),
+    )
+    notifier = Notifier.from_environment(
+        os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
+    )
+    monitor = Monitor(settings, captures, notifier=notifier, handed_over=handed_over)
     try:
         monitor.open(drop_privileges)
-    except (CaptureError, PrivilegeError) as error:
+    except (CaptureError, PrivilegeError, SupervisionError, TlsFileError) as error:
         raise _Unusable(str(error)) from error
     except OSError as error:
         raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error

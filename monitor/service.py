@@ -7,25 +7,34 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 import trio
 
+from endpoint.answers import Answer
+from endpoint.exposition import exposition
+from endpoint.listening import open_tcp_sockets
+from endpoint.serving import Endpoint
+from endpoint.tls import ServerTls, TlsFileError, TlsFiles
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
-from monitor.reporting.endpoint import Endpoint, open_listening_sockets
 from monitor.reporting.findings import Findings
 from monitor.reporting.logs import log_defect, log_event, log_packet_defect
 from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
+from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
 from monitor.tracking.settled import SettledDirection, SettledDirections
+from monitor.verdicts import Verdict
+from supervision.liveness import Pulse, keep_telling
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import require_address
 
 # Others have their turn after so many packets.
 _PACKETS_A_TURN = 128
@@ -36,6 +45,11 @@ _TICKS_A_LOOK = 4
 _MOST_KERNEL_KEYS = 500
 _RECENTLY_SECONDS = 60
 _AFTER_DEFECT_SECONDS = 1
+# An interface on which nothing comes is looked after so often all the same.
+_IDLE_SECONDS = 0.5
+_END_SECONDS = 10
+# What the service manager calls the socket of the endpoint.
+ENDPOINT_SOCKET = "endpoint"
 
 Take = Callable[[bytes, int, float, int], object]
 
@@ -84,12 +98,14 @@ class Settings:
         listen: host and port of the HTTP endpoint.
         user: whose rights remain; empty to keep one's own.
         masking: of addresses, wherever they are shown.
+        tls: of the endpoint; None for plaintext.
     """
 
     ports: frozenset[int] | None
     listen: tuple[str, int]
     user: str
     masking: Masking
+    tls: TlsFiles | None = None
 
 
 class Watched:
@@ -133,8 +149,26 @@ class Watched:
 class Monitor:
     """Watches interfaces, and answers at the endpoint, until it is told to stop."""
 
-    def __init__(self, settings: Settings, captures: Iterable[Capture]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        captures: Iterable[Capture],
+        *,
+        notifier: Notifier | None = None,
+        handed_over: Mapping[str, socket.socket] | None = None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            settings: what the command line says.
+            captures: the interfaces.
+            notifier: the way to the service manager, if there is one.
+            handed_over: the listening socket of the service manager, named `endpoint`.
+        """
         self._settings = settings
+        self._notifier = notifier or Notifier()
+        self._pulse = Pulse()
+        self._handed_over = dict(handed_over or {})
         self._watched = [Watched(capture) for capture in captures]
         self._metrics = Metrics(installed_version(), self._read)
         self._findings = Findings(settings.masking, self._metrics)
@@ -144,6 +178,10 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
+        self._endpoint = Endpoint(
+            monitor_pages(self), on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal
+        )
+        self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
         self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
@@ -153,9 +191,9 @@ class Monitor:
         """Whether any interface is being watched."""
         return any(watched.capture.is_up for watched in self._watched)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics: body and content type."""
-        return self._metrics.exposition(accept)
+    def exposition(self, accept: str) -> Answer:
+        """The metrics."""
+        return exposition(self._metrics.registry, accept)
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """What is said of each flow that is being watched."""
@@ -172,9 +210,12 @@ class Monitor:
         Raises:
             CaptureError: an interface cannot be opened.
             PrivilegeError: privileges cannot be given up.
+            TlsFileError: a file of the endpoint's TLS cannot be used.
             OSError: the endpoint's address is taken, or not ours.
+            SupervisionError: what the service manager hands over is not the endpoint's.
         """
-        self._listening = open_listening_sockets(*self._settings.listen)
+        self._load_tls()
+        self._listening = self._taken_over() or open_tcp_sockets(*self._settings.listen)
         for watched in self._watched:
             watched.capture.open()
         if self._settings.user:
@@ -182,21 +223,74 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until SIGTERM or SIGINT."""
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listening]
-        # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
+        # SIGHUP is what a terminal sends that goes away, too: without TLS there is nothing to reload.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 self._log_start()
-                nursery.start_soon(trio.serve_listeners, Endpoint(self).serve, listeners)
+                nursery.start_soon(self._endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
+                nursery.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
+                self._notifier.ready(self._status())
                 async for number in signals:
                     log_event(logging.INFO, "signal", name=signal.Signals(number).name)
                     if number != signal.SIGHUP:
                         break
+                    self._notifier.reloading()
+                    self._reload_tls()
+                    self._notifier.ready(self._status())
+                self._notifier.stopping("stopping", _END_SECONDS)
                 nursery.cancel_scope.cancel()
         self._stop()
+
+    def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._endpoint_refusals += 1
+        if may_log:
+            log_event(
+                logging.WARNING, "endpoint_refused", peer=peer and self._settings.masking.endpoint(peer), detail=why
+            )
+
+    def _load_tls(self) -> None:
+        """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
+        files = self._settings.tls
+        if files is None:
+            return
+        loaded = ServerTls(files)
+        not_after = certificate_not_after(loaded.certificate_der)
+        if not_after is not None and not_after.timestamp() <= time.time():
+            raise TlsFileError(f"{files.certificate}: certificate: expired at {not_after.isoformat()}; issue a new one")
+        self._endpoint.tls = loaded
+        self._metrics.note_endpoint_certificate(not_after)
+
+    def _reload_tls(self) -> None:
+        if self._settings.tls is None:
+            return
+        try:
+            self._load_tls()
+        except TlsFileError as error:
+            log_event(logging.ERROR, "tls_reload_failed", detail=str(error), kept="the certificate that is shown")
+        else:
+            log_event(logging.INFO, "tls_reloaded")
+
+    def _taken_over(self) -> list[socket.socket]:
+        for name, sock in self._handed_over.items():
+            if name != ENDPOINT_SOCKET:
+                raise SupervisionError(
+                    f"the service manager hands over a socket named {name!r}: FileDescriptorName= must be "
+                    f"{ENDPOINT_SOCKET}"
+                )
+            require_address(sock, name, *self._settings.listen)
+        return list(self._handed_over.values())
+
+    def _status(self) -> str:
+        """One line for people."""
+        active = self._table.active()
+        interfaces = ", ".join(
+            f"{watched.capture.name}{'' if watched.capture.is_up else ' (down)'}" for watched in self._watched
+        )
+        plain = active[Verdict.PLAINTEXT_REPLICATION]
+        return f"watching {interfaces}: {plain} of {sum(active.values())} flows replicate in the clear"
 
     def _log_start(self) -> None:
         ports = self._settings.ports
@@ -217,11 +311,16 @@ class Monitor:
         log_event(logging.INFO, "stopped")
 
     async def _watch(self, capture: Capture) -> None:
+        part = f"capture on {capture.name}"
+        self._pulse.beat(part)
         while True:
-            await trio.lowlevel.wait_readable(capture.fileno())
+            with trio.move_on_after(_IDLE_SECONDS):
+                await trio.lowlevel.wait_readable(capture.fileno())
             try:
                 while self._drain(capture) == _PACKETS_A_TURN:
+                    self._pulse.beat(part)
                     await trio.lowlevel.checkpoint()
+                self._pulse.beat(part)
             except Exception as error:  # noqa: BLE001 - what one interface brings must not end the watch of the others
                 log_defect(error, interface=capture.name)
                 await trio.sleep(_AFTER_DEFECT_SECONDS)
@@ -236,9 +335,11 @@ class Monitor:
 
     async def _tick_on(self) -> None:
         ticks = 0
+        self._pulse.beat("looks at flows and interfaces")
         while True:
             try:
                 self._tick(time.time(), has_second_passed=ticks % _TICKS_A_LOOK == 0)
+                self._pulse.beat("looks at flows and interfaces")
             except Exception as error:  # noqa: BLE001 - the watch goes on
                 log_defect(error)
                 await trio.sleep(_AFTER_DEFECT_SECONDS)
@@ -302,6 +403,7 @@ class Monitor:
             is_flooded=self._gate.is_closed,
             floods=self._gate.floods,
             lines_suppressed=self._findings.lines_suppressed,
+            endpoint_refusals=self._endpoint_refusals,
         )
 
 
@@ -319,6 +421,14 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
         return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
 
     return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
+
+
+def _log_silence(parts: list[str]) -> None:
+    log_event(logging.ERROR, "watchdog_withheld", parts=parts)
+
+
+def _log_endpoint_defect(error: Exception) -> None:
+    log_defect(error, endpoint="http")
 
 
 def endpoint_text(host: str, port: int) -> str:

@@ -52,6 +52,15 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # Debian 12's and the newest service manager, for the units in deploy/systemd.
+    "systemd": Recipe("bookworm", ("systemd",), installed="systemd-analyze"),
+    "systemd-sid": Recipe("sid", ("systemd",)),
+    # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
+    "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
+    "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
+    "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
+    "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
+    "docker-compose": Recipe("sid", ("libc6",), ("docker-compose",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
@@ -115,7 +124,7 @@ class Bundle:
         triplet, loader = LOADERS[machine]
         root = self.root or Path("/")
         roots = [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
-        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so.*")}
+        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
         return str(self.path(f"usr/lib/{triplet}/{loader}", f"lib/{triplet}/{loader}")), libraries
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +18,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from monitor.verdicts import TlsFacts, Verdict
@@ -61,6 +61,7 @@ class Reading:
         is_flooded: whether control packets are being sampled.
         floods: how often that began.
         lines_suppressed: of the log.
+        endpoint_refusals: TLS handshakes of the endpoint that failed.
     """
 
     flows: Mapping[Verdict, int] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Reading:
     is_flooded: bool = False
     floods: int = 0
     lines_suppressed: int = 0
+    endpoint_refusals: int = 0
 
 
 class Metrics:
@@ -100,16 +102,18 @@ class Metrics:
         self.tls = TlsKinds(self.registry)
         self.certificates = Certificates(self.registry)
         self.registry.register(_ReadingCollector(read))
+        # With a label it has no series, instead of one at 0, where there is no TLS.
+        self._certificate_not_after = Gauge(
+            f"{_PREFIX}_certificate_not_after_timestamp_seconds",
+            "When a certificate of the monitor's own expires; there is none where its endpoint has no TLS.",
+            ["role"],
+            registry=self.registry,
+        )
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The registry as a scraper wants it: body and content type."""
-        try:
-            encoder, content_type = choose_encoder(accept)
-            return encoder(self.registry), content_type
-        except (TypeError, ValueError):
-            # A version in the header that the library cannot read. Any scraper reads the plain format.
-            encoder, content_type = choose_encoder("")
-            return encoder(self.registry), content_type
+    def note_endpoint_certificate(self, not_after: datetime | None) -> None:
+        """Takes over when the certificate that the endpoint shows expires."""
+        if not_after is not None:
+            self._certificate_not_after.labels("endpoint").set(not_after.timestamp())
 
 
 class PlaintextPairs:
@@ -187,17 +191,35 @@ class TlsKinds:
             ["version", "cipher"],
             registry=registry,
         )
+        self._active = Gauge(
+            f"{_PREFIX}_tls_flows_active",
+            "Encrypted flows that are being watched, by version and cipher as in binlock_monitor_tls_flows_total.",
+            ["version", "cipher"],
+            registry=registry,
+        )
         self._counter.labels(_UNKNOWN, _UNKNOWN)
+        self._active.labels(_UNKNOWN, _UNKNOWN)
         self._kinds: set[tuple[str, str]] = {(_UNKNOWN, _UNKNOWN)}
+        self._kind_of: dict[int, tuple[str, str]] = {}
 
-    def count(self, tls: TlsFacts) -> None:
-        """Counts one flow."""
+    def begin(self, flow_number: int, tls: TlsFacts) -> None:
+        """Counts one flow, once."""
+        if flow_number in self._kind_of:
+            return
         kind = (tls.version or _UNKNOWN, tls.cipher or _UNKNOWN)
         if kind not in self._kinds:
             if len(self._kinds) >= _MOST_TLS_KINDS:
                 kind = (_OTHER, _OTHER)
             self._kinds.add(kind)
         self._counter.labels(*kind).inc()
+        self._active.labels(*kind).inc()
+        self._kind_of[flow_number] = kind
+
+    def end(self, flow_number: int) -> None:
+        """Counts a flow as active no more, if it was."""
+        kind = self._kind_of.pop(flow_number, None)
+        if kind is not None:
+            self._active.labels(*kind).dec()
 
 
 class Certificates:
@@ -291,6 +313,12 @@ def _single_families(reading: Reading) -> Iterator[Metric]:
             "log_lines_suppressed",
             "Lines that the log's bound kept back.",
             reading.lines_suppressed,
+        ),
+        (
+            CounterMetricFamily,
+            "endpoint_tls_refusals",
+            "TLS handshakes of this endpoint that failed; 0 where it has no TLS.",
+            reading.endpoint_refusals,
         ),
     )
     for kind, name, text, value in rows:

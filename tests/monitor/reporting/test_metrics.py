@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
@@ -13,6 +14,7 @@ CONTRACT = {
     "binlock_monitor_bytes_total": {"verdict"},
     "binlock_monitor_plaintext_replication_active": {"source", "replica"},
     "binlock_monitor_tls_flows_total": {"version", "cipher"},
+    "binlock_monitor_tls_flows_active": {"version", "cipher"},
     "binlock_monitor_packets_total": {"interface"},
     "binlock_monitor_packets_dropped_total": {"interface"},
     "binlock_monitor_capture_up": {"interface"},
@@ -26,7 +28,7 @@ Samples = dict[tuple[str, tuple[str, ...]], float]
 
 
 def samples(metrics: Metrics) -> Samples:
-    text = metrics.exposition("")[0].decode()
+    text = generate_latest(metrics.registry).decode()
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
         for family in text_string_to_metric_families(text)
@@ -35,7 +37,7 @@ def samples(metrics: Metrics) -> Samples:
 
 
 def pairs(metrics: Metrics) -> dict[tuple[str, ...], float]:
-    text = metrics.exposition("")[0].decode()
+    text = generate_latest(metrics.registry).decode()
     return {
         (sample.labels["source"], sample.labels["replica"]): sample.value
         for family in text_string_to_metric_families(text)
@@ -53,7 +55,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
         interfaces=[InterfaceReading("lo", is_up=True, packets=1, dropped=0, is_dropping=False)],
         evicted={"full": 1},
     )
-    text = make(reading).exposition("")[0].decode()
+    text = generate_latest(make(reading).registry).decode()
     found = {
         sample.name: set(sample.labels) for family in text_string_to_metric_families(text) for sample in family.samples
     }
@@ -62,7 +64,7 @@ def test_names_and_labels_are_those_of_the_contract() -> None:
 
 
 def test_every_help_text_is_a_sentence() -> None:
-    families = text_string_to_metric_families(make().exposition("")[0].decode())
+    families = text_string_to_metric_families(generate_latest(make().registry).decode())
     ours = [family for family in families if family.name.startswith("binlock_")]
     assert len(ours) > 10
     assert all(family.documentation.endswith(".") for family in ours)
@@ -95,12 +97,6 @@ def test_an_interface_shows_drops_and_whether_it_is_up() -> None:
         "capture_up": 0,
     }.items():
         assert shown[f"binlock_monitor_{name}", ("eth0",)] == value
-
-
-def test_openmetrics_is_spoken_and_a_strange_accept_header_is_no_error() -> None:
-    metrics = make()
-    assert b"# EOF" in metrics.exposition("application/openmetrics-text; version=1.0.0")[0]
-    assert metrics.exposition("application/openmetrics-text; version=x")[1].startswith("text/plain")
 
 
 def test_a_pair_goes_to_1_and_to_0_and_away() -> None:
@@ -156,14 +152,22 @@ def test_a_new_pair_takes_the_place_of_the_one_that_is_gone_longest() -> None:
 def test_kinds_of_tls_are_bounded() -> None:
     metrics = make()
     for number in range(300):
-        metrics.tls.count(TlsFacts("TLSv1.3", f"0x{number:04X}"))
-    metrics.tls.count(TlsFacts())
+        metrics.tls.begin(number, TlsFacts("TLSv1.3", f"0x{number:04X}"))
+    metrics.tls.begin(300, TlsFacts())
     shown = {
         labels: value for (name, labels), value in samples(metrics).items() if name == "binlock_monitor_tls_flows_total"
     }
     assert sum(shown.values()) == 301
     assert len(shown) == 101
     assert shown["unknown", "unknown"] == 1
+    for number in range(301):
+        metrics.tls.end(number)
+    active = {
+        labels: value
+        for (name, labels), value in samples(metrics).items()
+        if name == "binlock_monitor_tls_flows_active"
+    }
+    assert active == dict.fromkeys(shown, 0)
 
 
 def test_certificates_are_those_shown_last() -> None:
