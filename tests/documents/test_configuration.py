@@ -11,6 +11,7 @@ from msgspec.structs import FieldInfo, fields
 
 from proxy.config import (
     AdminTable,
+    AdminTlsTable,
     LimitsTable,
     LogTable,
     ReplicaTable,
@@ -27,6 +28,7 @@ TABLES: dict[str, list[tuple[str, type[Struct]]]] = {
     "### `[route.replica_tls]`, `[route.source.tls]`": [("", TlsTable)],
     "### `[route.source]`": [("", SourceTable)],
     "### `[[route.replica]]`: the roster": [("", ReplicaTable)],
+    "### `[admin.tls]`": [("", AdminTlsTable)],
     "### `[admin]`, `[log]`, `[limits]`": [("admin.", AdminTable), ("log.", LogTable), ("limits.", LimitsTable)],
 }
 # Tables within a table: each has its own heading.
