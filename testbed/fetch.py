@@ -52,6 +52,8 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # For the status pages, with faces of its own, so that pictures are the same everywhere.
+    "chromium": Recipe("bookworm", ("chromium-headless-shell", "fonts-inter", "fonts-jetbrains-mono")),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
