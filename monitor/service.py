@@ -14,13 +14,17 @@ from typing import Any, Protocol
 
 import trio
 
+from endpoint.answers import Answer
+from endpoint.exposition import exposition
+from endpoint.listening import open_tcp_sockets
+from endpoint.serving import Endpoint
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
-from monitor.reporting.endpoint import Endpoint, open_listening_sockets
 from monitor.reporting.findings import Findings
 from monitor.reporting.logs import log_defect, log_event, log_packet_defect
 from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
+from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
@@ -153,9 +157,9 @@ class Monitor:
         """Whether any interface is being watched."""
         return any(watched.capture.is_up for watched in self._watched)
 
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The metrics: body and content type."""
-        return self._metrics.exposition(accept)
+    def exposition(self, accept: str) -> Answer:
+        """The metrics."""
+        return exposition(self._metrics.registry, accept)
 
     def flows(self) -> Iterator[dict[str, Any]]:
         """What is said of each flow that is being watched."""
@@ -174,7 +178,7 @@ class Monitor:
             PrivilegeError: privileges cannot be given up.
             OSError: the endpoint's address is taken, or not ours.
         """
-        self._listening = open_listening_sockets(*self._settings.listen)
+        self._listening = open_tcp_sockets(*self._settings.listen)
         for watched in self._watched:
             watched.capture.open()
         if self._settings.user:
@@ -182,12 +186,12 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until SIGTERM or SIGINT."""
-        listeners = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in self._listening]
+        endpoint = Endpoint(monitor_pages(self), on_defect=_log_endpoint_defect)
         # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 self._log_start()
-                nursery.start_soon(trio.serve_listeners, Endpoint(self).serve, listeners)
+                nursery.start_soon(endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
@@ -319,6 +323,10 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
         return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
 
     return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
+
+
+def _log_endpoint_defect(error: Exception) -> None:
+    log_defect(error, endpoint="http")
 
 
 def endpoint_text(host: str, port: int) -> str:

@@ -14,7 +14,6 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
 )
-from prometheus_client.exposition import choose_encoder
 
 from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import Reason, Stage
@@ -243,16 +242,6 @@ class Metrics:
         """Counts a handshake that succeeded."""
         self.tls_handshakes.labels(route, leg, negotiated.version, negotiated.cipher, negotiated.group).inc()
         self.tls_handshake_seconds.labels(route, leg).observe(negotiated.seconds)
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The registry as a scraper wants it: body and content type."""
-        try:
-            encoder, content_type = choose_encoder(accept)
-            return encoder(self.registry), content_type
-        except (TypeError, ValueError):
-            # A version in the header that the library cannot read. Any scraper reads the plain format.
-            encoder, content_type = choose_encoder("")
-            return encoder(self.registry), content_type
 
 
 _KNOWN_REFUSALS = (

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import trio
 
-from proxy.admin import AdminEndpoint, open_admin_listeners
+from endpoint.serving import Endpoint
+from proxy.admin import admin_pages, open_admin_sockets
 from proxy.bridging import PasswordKey
 from proxy.config import ConfigError
 from proxy.listeners import Listeners
@@ -70,10 +71,10 @@ class Server:
         """
         self._comes_into_force(self._site)
         prepared = self._listeners.prepare(self._site.routes)
-        admin = AdminEndpoint(self._metrics, self.registry, self)
-        admin_listeners = await open_admin_listeners(self._site.config.admin.listen)
+        admin = Endpoint(admin_pages(self._metrics, self.registry, self), on_defect=_log_endpoint_defect)
+        admin_sockets = open_admin_sockets(self._site.config.admin.listen)
         async with trio.open_nursery() as everything:
-            everything.start_soon(trio.serve_listeners, admin.serve, admin_listeners)
+            everything.start_soon(admin.run, admin_sockets)
             everything.start_soon(self._supervise)
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as acceptors:
@@ -191,6 +192,10 @@ class Server:
         sessions.cancel_scope.deadline = trio.current_time() + seconds
         for record in self.registry:
             record.end(Ending(Reason.DRAINED, "shutting down"))
+
+
+def _log_endpoint_defect(error: Exception) -> None:
+    log_defect(error, endpoint="admin")
 
 
 def _version() -> str:

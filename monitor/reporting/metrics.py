@@ -17,7 +17,6 @@ from prometheus_client import (
     disable_created_metrics,
 )
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from monitor.verdicts import TlsFacts, Verdict
@@ -100,16 +99,6 @@ class Metrics:
         self.tls = TlsKinds(self.registry)
         self.certificates = Certificates(self.registry)
         self.registry.register(_ReadingCollector(read))
-
-    def exposition(self, accept: str) -> tuple[bytes, str]:
-        """The registry as a scraper wants it: body and content type."""
-        try:
-            encoder, content_type = choose_encoder(accept)
-            return encoder(self.registry), content_type
-        except (TypeError, ValueError):
-            # A version in the header that the library cannot read. Any scraper reads the plain format.
-            encoder, content_type = choose_encoder("")
-            return encoder(self.registry), content_type
 
 
 class PlaintextPairs:

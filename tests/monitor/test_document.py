@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from prometheus_client import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from monitor.command_line import main
@@ -78,7 +79,7 @@ def test_metrics_are_those_that_are_served() -> None:
     metrics.certificates.note("10.0.0.1:1", TlsFacts(certificate_not_after=datetime.now(UTC)))
     served = {
         sample.name: set(sample.labels)
-        for family in text_string_to_metric_families(metrics.exposition("")[0].decode())
+        for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())
         for sample in family.samples
         if sample.name.startswith("binlock_")
     }
