@@ -77,7 +77,8 @@ class Endpoint:
         path, _, query = request.target.decode("latin-1").partition("?")
         page = self._pages.get(path)
         if page is None:
-            *others, last = self._pages
+            # Those with a dot are files of the status page.
+            *others, last = (known for known in self._pages if "." not in known)
             return text_answer(f"try {', '.join(others)} or {last}", HTTPStatus.NOT_FOUND)
         return page(Request(path, query, dict(request.headers).get(b"accept", b"").decode("latin-1")))
 

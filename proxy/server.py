@@ -9,9 +9,11 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from endpoint.page import status_pages
 from endpoint.serving import Endpoint
 from proxy.admin import admin_pages, open_admin_sockets
 from proxy.bridging import PasswordKey
@@ -24,6 +26,8 @@ from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
+from proxy.status import Standing, proxy_status
+from proxy.status_page import proxy_page
 from proxy.watch import signature_of
 
 # How often sessions are looked at; a session must be gone within a second of the cause.
@@ -47,6 +51,7 @@ class Server:
         self.registry = SessionRegistry()
         self.is_draining = False
         self._reload_error = ""
+        self._started = self._in_force_since = datetime.now(UTC)
         self._metrics = Metrics(_version())
         self._runtime = Runtime(site.config.limits, self._metrics, self.registry, PasswordKey())
         self._listeners = Listeners(self._current_route)
@@ -63,6 +68,17 @@ class Server:
         """Why the configuration on disk is not the one that runs; empty if it is."""
         return self._reload_error
 
+    def status(self) -> dict[str, Any]:
+        """The facts of the status page."""
+        standing = Standing(
+            version=_version(),
+            started=self._started,
+            state="serving" if self.is_ready else "draining" if self.is_draining else "starting",
+            in_force_since=self._in_force_since,
+            reload_error=self._reload_error,
+        )
+        return proxy_status(standing, self._site, self.registry, self._runtime.refusals)
+
     async def run(self) -> None:
         """Listens, serves, and returns after SIGTERM or SIGINT and the drain.
 
@@ -71,7 +87,8 @@ class Server:
         """
         self._comes_into_force(self._site)
         prepared = self._listeners.prepare(self._site.routes)
-        admin = Endpoint(admin_pages(self._metrics, self.registry, self), on_defect=_log_endpoint_defect)
+        pages = admin_pages(self._metrics, self.registry, self) | status_pages(self.status, proxy_page)
+        admin = Endpoint(pages, on_defect=_log_endpoint_defect)
         admin_sockets = open_admin_sockets(self._site.config.admin.listen)
         async with trio.open_nursery() as everything:
             everything.start_soon(admin.run, admin_sockets)
@@ -132,6 +149,7 @@ class Server:
         self._metrics.describe_site(site)
         self._metrics.config_last_reload_success.set(1)
         self._metrics.config_last_reload_timestamp.set(time.time())
+        self._in_force_since = datetime.now(UTC)
 
     def _current_route(self, name: str) -> Route | None:
         return self._site.route(name)

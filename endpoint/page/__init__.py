@@ -4,7 +4,7 @@ The server renders all of it, so that it is complete without scripts; the script
 seconds and puts what is new into place. There is one renderer and one place that escapes.
 """
 
-from endpoint.page.document import Cell, Column, Document, Notice, Table, Tile, Tone
+from endpoint.page.document import NOTHING, Cell, Column, Document, Notice, Table, Tile, Tone
 from endpoint.page.serving import status_pages
 
-__all__ = ["Cell", "Column", "Document", "Notice", "Table", "Tile", "Tone", "status_pages"]
+__all__ = ["NOTHING", "Cell", "Column", "Document", "Notice", "Table", "Tile", "Tone", "status_pages"]

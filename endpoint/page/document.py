@@ -29,6 +29,9 @@ class Cell:
     moment: datetime | None = None
 
 
+NOTHING = Cell("\N{EN DASH}")
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column's title, and whether its cells are amounts."""

@@ -1,4 +1,4 @@
-"""A document as HTML. Elements are built, never written as text, so that what comes from a peer is text whatever it is."""
+"""A document as HTML. Elements are built, never written as text: what comes from a peer stays text."""
 
 from __future__ import annotations
 

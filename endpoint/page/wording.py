@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 _LONGEST_TEXT = 160
 _DAY_SECONDS = 86_400
+_THOUSANDS = "\N{NARROW NO-BREAK SPACE}"
 
 
 def shown(text: str) -> str:
@@ -14,9 +15,10 @@ def shown(text: str) -> str:
     Controls and marks of direction are spelled out; letters of every script stay.
     """
     cut = text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
-    if cut.isprintable():
-        return cut
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in cut)
+    return "".join(
+        each if each.isprintable() or each == _THOUSANDS else each.encode("unicode_escape").decode("ascii")
+        for each in cut
+    )
 
 
 def shown_bytes(count: float) -> str:
@@ -30,20 +32,20 @@ def shown_bytes(count: float) -> str:
 
 def shown_count(count: int, singular: str, plural: str = "") -> str:
     """A number with its noun: `1 flow`, `12 345 flows`."""
-    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{count:,} {singular if count == 1 else plural or f'{singular}s'}".replace(",", _THOUSANDS)
 
 
 def shown_number(count: int) -> str:
     """A number, its thousands apart."""
-    return f"{count:,}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+    return f"{count:,}".replace(",", _THOUSANDS)
 
 
 def shown_duration(seconds: float) -> str:
     """A time span in one unit, or in two where the smaller one matters."""
     whole = max(0, int(seconds))
-    if whole < 60:  # noqa: PLR2004 - of a minute
+    if whole < 60:
         return f"{whole} s"
-    if whole < 3600:  # noqa: PLR2004 - of an hour
+    if whole < 3600:
         return f"{whole // 60} min"
     if whole < _DAY_SECONDS:
         return f"{whole // 3600} h {whole % 3600 // 60} min"
@@ -58,8 +60,3 @@ def shown_age(moment: datetime, now: datetime) -> str:
 def shown_moment(moment: datetime) -> str:
     """Date and time in UTC, to the second."""
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def days_left(until: datetime, now: datetime) -> int:
-    """Whole days until then, negative once it is past."""
-    return (until - now) // timedelta(days=1)
