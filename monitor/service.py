@@ -9,6 +9,7 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -17,6 +18,7 @@ import trio
 from endpoint.answers import Answer
 from endpoint.exposition import exposition
 from endpoint.listening import open_tcp_sockets
+from endpoint.page import status_pages
 from endpoint.serving import Endpoint
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
@@ -26,6 +28,8 @@ from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
 from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
+from monitor.reporting.status import MOST_FLOWS, Standing, foremost_first, monitor_status
+from monitor.reporting.status_page import monitor_page
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
@@ -139,6 +143,7 @@ class Monitor:
 
     def __init__(self, settings: Settings, captures: Iterable[Capture]) -> None:
         self._settings = settings
+        self._started = datetime.now(UTC)
         self._watched = [Watched(capture) for capture in captures]
         self._metrics = Metrics(installed_version(), self._read)
         self._findings = Findings(settings.masking, self._metrics)
@@ -165,6 +170,13 @@ class Monitor:
         """What is said of each flow that is being watched."""
         return (flow_fields(flow, self._settings.masking) for flow in list(self._table.flows()))
 
+    def status(self) -> dict[str, Any]:
+        """The facts of the status page."""
+        foremost = self._table.foremost(MOST_FLOWS, foremost_first)
+        standing = Standing(version=installed_version(), started=self._started, ports=self._settings.ports)
+        fields = [flow_fields(flow, self._settings.masking) for flow in foremost]
+        return monitor_status(standing, self._read(), fields, self._findings.gone)
+
     def open(self, give_up_privileges: Callable[[str], None]) -> None:
         """Opens everything that needs a privilege, and gives up privileges.
 
@@ -186,7 +198,8 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until SIGTERM or SIGINT."""
-        endpoint = Endpoint(monitor_pages(self), on_defect=_log_endpoint_defect)
+        pages = monitor_pages(self) | status_pages(self.status, monitor_page)
+        endpoint = Endpoint(pages, on_defect=_log_endpoint_defect)
         # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
