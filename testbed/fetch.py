@@ -115,11 +115,21 @@ class Bundle:
         if machine not in LOADERS:
             raise FetchError(f"the test bed knows no dynamic loader for {machine}: it runs on {' and '.join(LOADERS)}")
         triplet, loader = LOADERS[machine]
-        root = self.root or Path("/")
-        roots = [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
+        roots = self._library_folders(triplet)
         nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so.*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
         return str(self.path(f"usr/lib/{triplet}/{loader}", f"lib/{triplet}/{loader}")), libraries
+
+    def libraries(self) -> list[Path]:
+        """The files of all shared libraries; of one name the first is meant."""
+        triplet, _ = LOADERS[platform.machine()]
+        patterns = ("lib*.so*", "*/lib*.so*")
+        folders = self._library_folders(triplet)
+        return [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+    def _library_folders(self, triplet: str) -> list[Path]:
+        root = self.root or Path("/")
+        return [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
 
 
 def bundle(name: str) -> Bundle:

@@ -221,7 +221,7 @@ def _verdicts(facts: _Fields) -> Table:
         ),
         rows=tuple(
             (
-                Cell(entry["verdict"], tone=_TONES[entry["verdict"]] if entry["total"] else "quiet"),
+                Cell(entry["verdict"], tone=_TONES[entry["verdict"]] if entry["active"] else "quiet"),
                 Cell(shown_number(entry["active"])),
                 Cell(shown_number(entry["total"])),
                 Cell(shown_bytes(entry["bytes"])),
