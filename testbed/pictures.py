@@ -30,7 +30,7 @@ from testbed.programs import Program
 
 MONITOR_PORT = 9308
 WIDTH = 1280
-COLOURS = 192
+COLOURS = 256
 # Of load before the pictures, so that there is something to see.
 LOAD_SECONDS = 8
 LONGEST_WAIT_MS = 30_000

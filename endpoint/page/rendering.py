@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import cache
 from importlib.resources import files
 from string import Template
 from xml.etree.ElementTree import Element, SubElement, tostring
@@ -11,17 +10,17 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 from endpoint.page.document import Cell, Document, Notice, Table, Tile
 from endpoint.page.wording import shown, shown_count, shown_moment
 
-
-@cache
-def asset(name: str) -> bytes:
-    """A file of the page as it is shipped."""
-    return files("endpoint.page").joinpath("static", name).read_bytes()
+# Read at once: the monitor has no right to read them any more when it is first asked for its page.
+ASSETS = {
+    name: files("endpoint.page").joinpath("static", name).read_bytes()
+    for name in ("status.html", "status.css", "status.js", "status.svg")
+}
+_TEMPLATE = Template(ASSETS["status.html"].decode())
 
 
 def render(document: Document) -> bytes:
     """The whole page, complete without scripts."""
-    template = Template(asset("status.html").decode())
-    return template.substitute(
+    return _TEMPLATE.substitute(
         title=_as_text(f"{document.program} on {document.host}"),
         tone=document.tone,
         heading=_html(_heading(document)),

@@ -10,7 +10,7 @@ from typing import Any
 
 from endpoint.answers import JSON, Answer, Page, Request
 from endpoint.page.document import Document
-from endpoint.page.rendering import asset, render
+from endpoint.page.rendering import ASSETS, render
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -24,7 +24,7 @@ PAGE_HEADERS = (
     ("cross-origin-opener-policy", "same-origin"),
     ("cross-origin-resource-policy", "same-origin"),
 )
-_ASSETS = {
+_CONTENT_TYPES = {
     "/status.css": "text/css; charset=utf-8",
     "/status.js": "text/javascript; charset=utf-8",
     "/status.svg": "image/svg+xml",
@@ -52,12 +52,12 @@ def status_pages(gather: Callable[[], Facts], lay_out: Callable[[Facts], Documen
     def show_facts(_: Request) -> Answer:
         return Answer(body=json.dumps(gathered.facts()).encode(), content_type=JSON, headers=PAGE_HEADERS)
 
-    assets = {path: partial(_show_asset, content_type) for path, content_type in _ASSETS.items()}
+    assets = {path: partial(_show_asset, content_type) for path, content_type in _CONTENT_TYPES.items()}
     return {"/": show_page, "/status": show_facts, **assets}
 
 
 def _show_asset(content_type: str, request: Request) -> Answer:
-    return Answer(body=asset(request.path.removeprefix("/")), content_type=content_type, headers=PAGE_HEADERS)
+    return Answer(body=ASSETS[request.path.removeprefix("/")], content_type=content_type, headers=PAGE_HEADERS)
 
 
 class _Memory:
