@@ -77,8 +77,10 @@ class Tab:
         self.page.emulate_media(color_scheme=scheme)
         if not self.page.evaluate("typeof axe === 'object'"):
             self.page.evaluate(axe_source())
-        found: dict[str, Any] = self.page.evaluate("(tags) => axe.run(document, {runOnly: tags})", BEST)
-        assert found["passes"], "axe has looked at nothing"
+        # It would load the style once more to know whether a phone may be turned, and wait for what the policy forbids.
+        found: dict[str, Any] = self.page.evaluate("(tags) => axe.run(document, {runOnly: tags, preload: false})", BEST)
+        looked_at = {rule["id"] for rule in found["passes"]}
+        assert {"color-contrast", "html-has-lang", "landmark-one-main", "region"} <= looked_at
         return [f"{fault['id']}: {[node['html'] for node in fault['nodes']]}" for fault in found["violations"]]
 
     def assert_fits(self, width: int) -> None:
