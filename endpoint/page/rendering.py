@@ -7,7 +7,7 @@ from importlib.resources import files
 from string import Template
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from endpoint.page.document import Cell, Document, Notice, Table, Tile
+from endpoint.page.document import NOTHING, Cell, Document, Notice, Table, Tile
 from endpoint.page.wording import shown, shown_count, shown_moment
 
 # Read at once: the monitor has no right to read them any more when it is first asked for its page.
@@ -15,6 +15,8 @@ ASSETS = {
     name: files("endpoint.page").joinpath("static", name).read_bytes()
     for name in ("status.html", "status.css", "status.js", "status.svg")
 }
+# A cipher suite's name is shorter.
+_LONGEST_WORD = 28
 _TEMPLATE = Template(ASSETS["status.html"].decode())
 
 
@@ -97,10 +99,10 @@ def _section(table: Table) -> Element:
     if count:
         title.append(_element("span", f"{count}", class_="count"))
     section.append(title)
-    if not table.rows:
+    if table.rows:
+        section.append(_table(table))
+    elif not table.left_out:
         section.append(_element("p", table.when_empty, class_="empty"))
-        return section
-    section.append(_table(table))
     if table.left_out:
         section.append(_element("p", f"… and {shown_count(table.left_out, 'more', 'more')}", class_="more"))
     return section
@@ -124,12 +126,13 @@ def _table(table: Table) -> Element:
 
 
 def _cell(cell: Cell, title: str, *, is_amount: bool, is_header: bool) -> Element:
-    made = _element("th" if is_header else "td", data_label=title, class_="amount" if is_amount else "")
+    classes = ["amount" * is_amount, "nothing" * (cell is NOTHING)]
+    made = _element("th" if is_header else "td", data_label=title, class_=_joined(classes))
     made.set("role", "rowheader" if is_header else "cell")
     if is_header:
         made.set("scope", "row")
     # What stands in it may be written from right to left, which must not reach the cells beside it.
-    text = _element("bdi", shown(cell.text), class_=" ".join(filter(None, ("code" * cell.is_code, cell.tone))))
+    text = _element("bdi", shown(cell.text), class_=_joined(["code" * cell.is_code, cell.tone, _length(cell.text)]))
     if cell.moment is not None:
         moment = _element("time", datetime=cell.moment.isoformat(timespec="seconds"), title=shown_moment(cell.moment))
         moment.append(text)
@@ -138,8 +141,17 @@ def _cell(cell: Cell, title: str, *, is_amount: bool, is_header: bool) -> Elemen
     box.append(text)
     for note in cell.notes:
         if note:
-            box.append(_element("bdi", shown(note), class_="note"))
+            box.append(_element("bdi", shown(note), class_=_joined(["note", _length(note)])))
     return made
+
+
+def _length(text: str) -> str:
+    """The class of what may be broken anywhere; shorter words are not, so that no column shrinks to a letter."""
+    return "long" if any(len(word) > _LONGEST_WORD for word in text.split()) else ""
+
+
+def _joined(classes: Iterable[str]) -> str:
+    return " ".join(filter(None, classes))
 
 
 def _paths(paths: tuple[str, ...]) -> Iterator[Element]:

@@ -118,11 +118,13 @@ def test_a_table_says_what_it_leaves_out_and_an_empty_one_that_it_is() -> None:
     tables = (
         Table(key="one", title="One", caption="", columns=column, rows=((Cell("x"),),) * 3, left_out=1200),
         Table(key="two", title="Two", caption="", columns=column, rows=(), when_empty="Nobody."),
+        Table(key="three", title="Three", caption="", columns=column, rows=(), left_out=7, when_empty="Nobody."),
     )
     texts = Reader(render(document("x", tables=tables))).texts
     assert "… and 1\u202f200 more" in texts
     assert "1203" in texts
-    assert "Nobody." in texts
+    assert "… and 7 more" in texts
+    assert texts.count("Nobody.") == 1
 
 
 @pytest.mark.parametrize(

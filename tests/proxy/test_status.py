@@ -179,6 +179,8 @@ def test_refusals_are_told_by_kind_and_the_latest_first() -> None:
     for number in (1, 2, 2, 2):
         record = world.session(number, account="root")
         world.refusals.note(record, Outcome.REFUSED, Stage.AUTHENTICATION, Reason.ACCOUNT_NOT_ALLOWED, f"no {number}")
+    for refusal in world.refusals.recent():
+        refusal.last -= timedelta(seconds=90)
     page = world.page()
     # What stands first in a row is the time.
     assert [texts(row)[2:] for row in table(page, "last-refusals").rows] == [
@@ -188,7 +190,7 @@ def test_refusals_are_told_by_kind_and_the_latest_first() -> None:
     assert [texts(row) for row in table(page, "refusals").rows] == [
         ["account not allowed", "authentication", "orders", "refused", "4"]
     ]
-    assert tile(page, "Refused since the start") == ("4", "last 0 s ago", "warn")
+    assert tile(page, "Refused since the start") == ("4", "last 1 min ago", "warn")
 
 
 def test_what_is_ordinary_is_not_remembered_and_what_is_hostile_is_bounded() -> None:
