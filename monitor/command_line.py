@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import ipaddress
 import json
 import os
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from monitor.files.recordings import RecordingError
 from monitor.reading import read_flows
@@ -18,6 +20,9 @@ from monitor.reporting.logs import log_packet_defect, set_up_logging
 from monitor.reporting.masking import Masking, MaskKeyError
 from monitor.reporting.report import Report, flow_fields, printable
 from monitor.verdicts import Flow, Verdict
+
+if TYPE_CHECKING:
+    from endpoint.tls import TlsFiles
 
 _DEFAULT_PORT = 3306
 _DEFAULT_LISTEN = "127.0.0.1:9308"
@@ -45,7 +50,8 @@ _RUN_EXAMPLES = """\
 examples:
   binlock-monitor run --interface eth0
   binlock-monitor run --interface lo --interface eth1 --port 3306 --port 3307
-  binlock-monitor run --interface mirror0 --port any --listen 0.0.0.0:9308
+  binlock-monitor run --interface mirror0 --port any
+  binlock-monitor run --interface eth0 --listen 0.0.0.0:9308 --tls-certificate m.crt --tls-key m.key --tls-ca ca.crt
 
 Opening an interface takes root or CAP_NET_RAW; afterwards it runs as --user, without capabilities.
 Findings are lines on standard error. The endpoint answers /metrics, /healthz, /readyz and /flows.
@@ -157,6 +163,26 @@ def _add_run(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help=f"where the HTTP endpoint answers; an IPv6 address in brackets (default: {_DEFAULT_LISTEN})",
     )
     run.add_argument(
+        "--unsafe-listen",
+        action="store_true",
+        help="let it answer elsewhere than on loopback without TLS, where anyone may read which addresses replicate",
+    )
+    tls = run.add_argument_group(
+        "TLS of the endpoint, which then asks for a client certificate",
+        "PEM files, read before privileges are given up; SIGHUP reads them again, with the rights of --user",
+    )
+    tls.add_argument("--tls-certificate", type=Path, metavar="F", help="what it shows, the issuers behind it")
+    tls.add_argument("--tls-key", type=Path, metavar="F", help="the certificate's key, without a passphrase")
+    tls.add_argument("--tls-ca", type=Path, metavar="F", help="whose certificates it lets in")
+    tls.add_argument(
+        "--tls-crl",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="F",
+        help="a CRL; with any, each authority must have one; may be given more than once",
+    )
+    run.add_argument(
         "--user",
         default="nobody",
         metavar="NAME",
@@ -244,11 +270,42 @@ def _masking(arguments: argparse.Namespace) -> Masking:
     return Masking.fresh() if arguments.mask else Masking()
 
 
+def _tls_files(arguments: argparse.Namespace) -> TlsFiles | None:
+    """The endpoint's files.
+
+    Raises:
+        _Unusable: some are missing, or it can be reached from elsewhere without.
+    """
+    named = (arguments.tls_certificate, arguments.tls_key, arguments.tls_ca)
+    if all(named):
+        from endpoint.tls import TlsFiles  # noqa: PLC0415 - as in `_run`
+
+        certificate, key, ca = named
+        return TlsFiles(certificate=certificate, key=key, ca=ca, crl=tuple(arguments.tls_crl))
+    if any((*named, arguments.tls_crl)):
+        raise _Unusable("--tls-certificate, --tls-key and --tls-ca go together, and --tls-crl with them")
+    host, port = arguments.listen
+    if not (_is_loopback(host) or arguments.unsafe_listen):
+        raise _Unusable(
+            f"--listen {host}:{port} can be reached from other machines, and the addresses it shows with it; listen on "
+            "127.0.0.1, add --tls-certificate, --tls-key and --tls-ca, or say --unsafe-listen"
+        )
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _run(arguments: argparse.Namespace) -> ExitCode:
     # Loaded here, as it takes a while and needs more than `read` does.
     try:
         import trio  # noqa: PLC0415
 
+        from endpoint.tls import TlsFileError  # noqa: PLC0415
         from monitor.capture.interfaces import CaptureError, InterfaceCapture  # noqa: PLC0415
         from monitor.capture.privileges import PrivilegeError, drop_privileges  # noqa: PLC0415
         from monitor.service import Monitor, Settings  # noqa: PLC0415
@@ -267,11 +324,17 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         )
         for name in dict.fromkeys(arguments.interface)
     ]
-    settings = Settings(ports=ports, listen=arguments.listen, user=arguments.user, masking=_masking(arguments))
+    settings = Settings(
+        ports=ports,
+        listen=arguments.listen,
+        user=arguments.user,
+        masking=_masking(arguments),
+        tls=_tls_files(arguments),
+    )
     monitor = Monitor(settings, captures)
     try:
         monitor.open(drop_privileges)
-    except (CaptureError, PrivilegeError) as error:
+    except (CaptureError, PrivilegeError, TlsFileError) as error:
         raise _Unusable(str(error)) from error
     except OSError as error:
         raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error

@@ -20,6 +20,7 @@ from endpoint.exposition import exposition
 from endpoint.listening import open_tcp_sockets
 from endpoint.page import status_pages
 from endpoint.serving import Endpoint
+from endpoint.tls import ServerTls, TlsFileError, TlsFiles
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
 from monitor.reporting.findings import Findings
@@ -92,12 +93,14 @@ class Settings:
         listen: host and port of the HTTP endpoint.
         user: whose rights remain; empty to keep one's own.
         masking: of addresses, wherever they are shown.
+        tls: of the endpoint; None for plaintext.
     """
 
     ports: frozenset[int] | None
     listen: tuple[str, int]
     user: str
     masking: Masking
+    tls: TlsFiles | None = None
 
 
 class Watched:
@@ -153,6 +156,9 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
+        pages = monitor_pages(self) | status_pages(self.status, monitor_page)
+        self._endpoint = Endpoint(pages, on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal)
+        self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
         self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
@@ -188,8 +194,10 @@ class Monitor:
         Raises:
             CaptureError: an interface cannot be opened.
             PrivilegeError: privileges cannot be given up.
+            TlsFileError: a file of the endpoint's TLS cannot be used.
             OSError: the endpoint's address is taken, or not ours.
         """
+        self._load_tls()
         self._listening = open_tcp_sockets(*self._settings.listen)
         for watched in self._watched:
             watched.capture.open()
@@ -198,13 +206,11 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until SIGTERM or SIGINT."""
-        pages = monitor_pages(self) | status_pages(self.status, monitor_page)
-        endpoint = Endpoint(pages, on_defect=_log_endpoint_defect)
-        # SIGHUP is what a terminal sends that goes away, and what tools send to reload: there is nothing to reload.
+        # SIGHUP is what a terminal sends that goes away, too: without TLS there is nothing to reload.
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 self._log_start()
-                nursery.start_soon(endpoint.run, self._listening)
+                nursery.start_soon(self._endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
@@ -212,8 +218,38 @@ class Monitor:
                     log_event(logging.INFO, "signal", name=signal.Signals(number).name)
                     if number != signal.SIGHUP:
                         break
+                    self._reload_tls()
                 nursery.cancel_scope.cancel()
         self._stop()
+
+    def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._endpoint_refusals += 1
+        if may_log:
+            log_event(
+                logging.WARNING, "endpoint_refused", peer=peer and self._settings.masking.endpoint(peer), detail=why
+            )
+
+    def _load_tls(self) -> None:
+        """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
+        files = self._settings.tls
+        if files is None:
+            return
+        loaded = ServerTls(files)
+        not_after = certificate_not_after(loaded.certificate_der)
+        if not_after is not None and not_after.timestamp() <= time.time():
+            raise TlsFileError(f"{files.certificate}: certificate: expired at {not_after.isoformat()}; issue a new one")
+        self._endpoint.tls = loaded
+        self._metrics.note_endpoint_certificate(not_after)
+
+    def _reload_tls(self) -> None:
+        if self._settings.tls is None:
+            return
+        try:
+            self._load_tls()
+        except TlsFileError as error:
+            log_event(logging.ERROR, "tls_reload_failed", detail=str(error), kept="the certificate that is shown")
+        else:
+            log_event(logging.INFO, "tls_reloaded")
 
     def _log_start(self) -> None:
         ports = self._settings.ports
@@ -319,6 +355,7 @@ class Monitor:
             is_flooded=self._gate.is_closed,
             floods=self._gate.floods,
             lines_suppressed=self._findings.lines_suppressed,
+            endpoint_refusals=self._endpoint_refusals,
         )
 
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import argparse
-import http.client
 import json
-import socket
 import sys
 from collections.abc import Callable
 from datetime import timedelta
 from enum import IntEnum
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from endpoint.asking import Unreachable, ask
+from endpoint.tls import ClientTls, TlsFileError, TlsFiles
 from proxy.addresses import UnixAddress, parse_address
-from proxy.config import AdminTable, ConfigError, load_config
+from proxy.config import Config, ConfigError, load_config
+from proxy.material import load_leaf, peer_name
 from proxy.outcomes import ListenError
 from proxy.server import Server
-from proxy.site import Route, load_site
+from proxy.site import Route, admin_files, admin_table, load_site
 
-_ADMIN_TIMEOUT_SECONDS = 5
 _DEFAULT_CONFIG = "/etc/binlock/proxy.toml"
 
 
@@ -79,12 +80,13 @@ def _parser() -> argparse.ArgumentParser:
         "judge a configuration without serving",
         "Reads the configuration and every file it names, and says what would be served.",
     ).add_argument("--json", action="store_true", help="one JSON object")
-    add(
+    sessions = add(
         "sessions",
         _sessions,
         "list the sessions of a running proxy",
         "Asks the running proxy, at the admin address of the configuration, who is connected.",
-    ).add_argument("--json", action="store_true", help="a JSON list")
+    )
+    sessions.add_argument("--json", action="store_true", help="a JSON list")
     health = add(
         "health",
         _health,
@@ -92,6 +94,17 @@ def _parser() -> argparse.ArgumentParser:
         "For probes: asks /readyz at the admin address of the configuration; --live asks /healthz.",
     )
     health.add_argument("--live", action="store_true", help="only whether the process answers")
+    for asking in (sessions, health):
+        tls = asking.add_argument_group(
+            "with [admin.tls]",
+            "what to show to the proxy, and whom to expect; the defaults are its own files, which do "
+            "where its certificate is of its own ca and for clients too, as those of `binlock-certs issue proxy` are",
+        )
+        tls.add_argument(
+            "--certificate", type=Path, metavar="F", help="PEM, for clients, of an authority of admin.tls.ca"
+        )
+        tls.add_argument("--key", type=Path, metavar="F", help="PEM, of that certificate")
+        tls.add_argument("--ca", type=Path, metavar="F", help="PEM, who issued admin.tls.certificate")
     return parser
 
 
@@ -143,7 +156,7 @@ def _described(route: Route) -> dict[str, Any]:
 
 
 def _sessions(arguments: argparse.Namespace) -> ExitCode:
-    sessions = json.loads(_ask(load_config(arguments.config).admin, "/sessions")[1])
+    sessions = json.loads(_ask(arguments, "/sessions")[1])
     if arguments.json:
         print(json.dumps(sessions, indent=2))
         return ExitCode.OK
@@ -202,43 +215,50 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
 
 
 def _health(arguments: argparse.Namespace) -> ExitCode:
-    status, body = _ask(load_config(arguments.config).admin, "/healthz" if arguments.live else "/readyz")
+    status, body = _ask(arguments, "/healthz" if arguments.live else "/readyz")
     print(body.strip())
-    return ExitCode.OK if status == http.client.OK else ExitCode.FAILED
+    return ExitCode.OK if status == HTTPStatus.OK else ExitCode.FAILED
 
 
 class _AdminUnreachable(Exception):  # noqa: N818
     pass
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=_ADMIN_TIMEOUT_SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_ADMIN_TIMEOUT_SECONDS)
-        self.sock.connect(self._path)
-
-
-def _ask(admin: AdminTable, path: str) -> tuple[int, str]:
-    address = parse_address(admin.listen)
-    connection: http.client.HTTPConnection
-    if isinstance(address, UnixAddress):
-        connection = _UnixConnection(address.path)
-    else:
-        connection = http.client.HTTPConnection(address.host, address.port, timeout=_ADMIN_TIMEOUT_SECONDS)
+def _ask(arguments: argparse.Namespace, path: str) -> tuple[int, str]:
+    config = load_config(arguments.config)
+    listen = config.admin.listen
+    address = parse_address(listen)
+    tls = _client_tls(arguments, config)
     try:
-        connection.request("GET", path)
-        response = connection.getresponse()
-        return response.status, response.read().decode()
-    except (OSError, http.client.HTTPException) as error:
-        raise _AdminUnreachable(
-            f"no proxy answers at {admin.listen}: {error}; is `binlock-proxy run` running?"
-        ) from error
-    finally:
-        connection.close()
+        where = Path(address.path) if isinstance(address, UnixAddress) else (address.host, address.port)
+        return ask(where, path, tls)
+    except Unreachable as error:
+        hint = "is `binlock-proxy run` running?"
+        if tls is not None:
+            hint += " It wants a certificate of its authority, for clients: see --certificate, --key and --ca"
+        raise _AdminUnreachable(f"no proxy answers at {listen}: {error}; {hint}") from error
+
+
+def _client_tls(arguments: argparse.Namespace, config: Config) -> ClientTls | None:
+    """What is shown to a proxy with `[admin.tls]`: what the command line says, else the endpoint's own certificate."""
+    table, folder = admin_table(config), arguments.config.parent
+    given = (arguments.certificate, arguments.key, arguments.ca)
+    if table is None:
+        if any(given):
+            raise ConfigError(f"{arguments.config}: admin.tls: is not there, so that no certificate is asked for")
+        return None
+    if (arguments.certificate is None) != (arguments.key is None):
+        raise ConfigError("--certificate and --key go together")
+    try:
+        own = admin_files(table, folder)
+        shown = TlsFiles(
+            certificate=arguments.certificate or own.certificate,
+            key=arguments.key or own.key,
+            ca=arguments.ca or own.ca,
+        )
+        return ClientTls(shown, peer_name(load_leaf(own.certificate)))
+    except TlsFileError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

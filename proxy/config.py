@@ -98,10 +98,20 @@ class RouteTable(_Table, frozen=True):
     unsafe_plaintext_listen: bool = False
 
 
+class AdminTlsTable(_Table, frozen=True):
+    """`[admin.tls]`: what the admin endpoint shows, and whose certificates it lets in."""
+
+    certificate: str
+    key: str
+    ca: str
+    crl: tuple[str, ...] = ()
+
+
 class AdminTable(_Table, frozen=True):
     """`[admin]`: the HTTP listener for `/metrics`, `/healthz`, `/readyz` and `/sessions`."""
 
     listen: str = "127.0.0.1:9307"
+    tls: AdminTlsTable | None = None
     unsafe_listen: bool = False
 
 
@@ -174,11 +184,15 @@ class _KeyFault(Exception):  # noqa: N818
 
 def _judge_admin(admin: AdminTable) -> None:
     address = _address("admin.listen", admin.listen)
-    if not address.is_loopback and not admin.unsafe_listen:
+    if not address.is_loopback and admin.tls is None and not admin.unsafe_listen:
         raise _KeyFault(
             "admin.listen",
             f"{admin.listen} can be reached from other machines, and the sessions and addresses it shows with it; "
-            "listen on 127.0.0.1 or a unix socket, or set admin.unsafe_listen = true",
+            "listen on 127.0.0.1 or a unix socket, add [admin.tls], or set admin.unsafe_listen = true",
+        )
+    if admin.tls is not None and not isinstance(address, TcpAddress):
+        raise _KeyFault(
+            "admin.tls", "a unix socket is guarded by its mode, 0660; leave tls out, or listen on host:port"
         )
 
 
@@ -333,6 +347,7 @@ def _table_at(path: str) -> type[_Table]:
     tables: dict[str, type[_Table]] = {
         "": Config,
         "admin": AdminTable,
+        "admin.tls": AdminTlsTable,
         "log": LogTable,
         "limits": LimitsTable,
         "route": RouteTable,

@@ -89,6 +89,26 @@ def _load_pair(
     return leaf, tuple(chain), key
 
 
+def load_leaf(path: Path) -> x509.Certificate:
+    """The first certificate of a file.
+
+    Raises:
+        ConfigError: there is none, or it cannot be read.
+    """
+    return _load(path, "certificate", x509.load_pem_x509_certificates)[0]
+
+
+def peer_name(certificate: x509.Certificate) -> str | None:
+    """A name that a client can expect this certificate to have: its first DNS name or address; None if it has none."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, ValueError):
+        return None
+    plain = [str(name.value) for name in names if isinstance(name, x509.DNSName | x509.IPAddress)]
+    # A wildcard is no host's name, and stands for whichever label.
+    return next((name.replace("*", "any", 1) for name in plain), None)
+
+
 def material_files(table: TlsTable, folder: Path) -> list[Path]:
     """Every file or folder that `load_material` reads."""
     return [folder / path for path in (table.ca, table.certificate, table.key, *table.crl) if path is not None]
@@ -96,7 +116,7 @@ def material_files(table: TlsTable, folder: Path) -> list[Path]:
 
 def _load_crls(table: TlsTable, folder: Path, anchors: list[x509.Certificate]) -> list[_Crl]:
     """Every CRL that the table names. With any, each authority of `ca` must have one: its peers could not connect."""
-    crls = [crl for path in table.crl for file in _crl_files(folder / path) for crl in _crls_of(file, anchors)]
+    crls = [crl for path in table.crl for file in crl_files(folder / path) for crl in _crls_of(file, anchors)]
     for anchor in anchors if crls else ():
         if not any(crl.issuer == anchor.subject and _signed(crl, anchor) for crl in crls):
             who = anchor.subject.rfc4514_string()
@@ -106,7 +126,7 @@ def _load_crls(table: TlsTable, folder: Path, anchors: list[x509.Certificate]) -
     return crls
 
 
-def _crl_files(path: Path) -> list[Path]:
+def crl_files(path: Path) -> list[Path]:
     """The file itself, or those in a folder; `openssl rehash` leaves links there, which lead to the same files."""
     if not path.is_dir():
         return [path]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -15,13 +17,28 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from proxy.material import TlsMaterial
 from proxy.openssl import Negotiated, linked_openssl
-from proxy.outcomes import Reason, Stage
+from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS
 from proxy.sessions import SessionRecord
-from proxy.site import Site
+from proxy.site import Route, Site
 from wire.commands import Command
 
-_DIRECTIONS = ("source_to_replica", "replica_to_source")
+# The values that labels can have; docs/metrics.md shows them.
+DIRECTIONS = ("source_to_replica", "replica_to_source")
+LEGS = ("replica", "source")
+OUTCOMES = ("refused", "ended")
+DECISIONS = ("admitted", "refused", "would_refuse")
+RELOADS = ("success", "failure")
+# Others show once they have been seen: there are three dozen, and a replica sends these.
+COMMANDS_OF_REPLICAS = (
+    Command.COM_QUERY,
+    Command.COM_REGISTER_SLAVE,
+    Command.COM_BINLOG_DUMP,
+    Command.COM_BINLOG_DUMP_GTID,
+    Command.COM_PING,
+    Command.COM_QUIT,
+)
 # A full mutual handshake takes some milliseconds of CPU; the rest is round trips.
 _ACK_BUCKETS_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _HANDSHAKE_BUCKETS_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -44,6 +61,12 @@ class Metrics:
             registry=self.registry,
         )
         self.build_info.labels(version, linked_openssl()).set(1)
+        self.route_info = Gauge(
+            f"{prefix}_route_info",
+            "What the configuration says of a route; always 1. mode is enforce or observe; legs are tls or plaintext.",
+            ["route", "listen", "source", "policy", "mode", "replica_leg", "source_leg"],
+            registry=self.registry,
+        )
         self.sessions_active = Gauge(
             f"{prefix}_sessions_active",
             "Open sessions, from accept to close.",
@@ -108,6 +131,14 @@ class Metrics:
             registry=self.registry,
         )
         self._describe_streams(prefix)
+        self.config_reloads = Counter(
+            f"{prefix}_config_reloads",
+            "Configurations that were read, the first one among them, by whether they came into force.",
+            ["result"],
+            registry=self.registry,
+        )
+        for result in RELOADS:
+            self.config_reloads.labels(result)
         self.config_last_reload_success = Gauge(
             f"{prefix}_config_last_reload_success",
             "Whether the configuration on disk is the one that runs.",
@@ -118,15 +149,27 @@ class Metrics:
             "When the configuration that runs was read.",
             registry=self.registry,
         )
+        self.admin_tls_refusals = Counter(
+            f"{prefix}_admin_tls_refusals",
+            "TLS handshakes of the admin endpoint that failed; 0 where it has no TLS.",
+            registry=self.registry,
+        )
         self.replica_connected = Gauge(
             f"{prefix}_replica_connected",
             "Streams of this roster entry whose dump is running.",
             ["route", "replica"],
             registry=self.registry,
         )
+        self._describe_protection(prefix)
         self.certificate_not_after = Gauge(
             f"{prefix}_certificate_not_after_timestamp_seconds",
             "When a configured certificate expires.",
+            ["route", "role"],
+            registry=self.registry,
+        )
+        self.certificate_not_before = Gauge(
+            f"{prefix}_certificate_not_before_timestamp_seconds",
+            "When a configured certificate became valid: with its end, how long it was made for.",
             ["route", "role"],
             registry=self.registry,
         )
@@ -136,6 +179,71 @@ class Metrics:
             ["route", "issuer"],
             registry=self.registry,
         )
+        self.crl_last_update = Gauge(
+            f"{prefix}_crl_last_update_timestamp_seconds",
+            "When a configured CRL was made.",
+            ["route", "issuer"],
+            registry=self.registry,
+        )
+        self._rosters: set[tuple[str, str]] = set()
+        self._off_roster: set[tuple[str, str]] = set()
+        self._of_replicas = (
+            self.replica_connected,
+            self.replica_legs,
+            self.peer_certificate_not_after,
+            self.peer_certificate_not_before,
+            self.replica_last_event,
+            self.replica_last_event_type,
+            self.replica_delivery_lag,
+            self.replica_last_activity,
+            self.replica_binlog_file_number,
+            self.replica_binlog_position,
+        )
+
+    def _describe_protection(self, prefix: str) -> None:
+        """What protects each replica's streams. Roster and allowlists bound the labels."""
+        self.replica_legs = Gauge(
+            f"{prefix}_replica_legs",
+            "Legs of this roster entry's running streams, by what protects them; version is plaintext where nothing "
+            "does.",
+            ["route", "replica", "leg", "version", "cipher", "group"],
+            registry=self.registry,
+        )
+        self.peer_certificate_not_after = Gauge(
+            f"{prefix}_peer_certificate_not_after_timestamp_seconds",
+            "When the certificate expires, or the first of its chain, that was shown on this leg of this roster "
+            "entry's last stream.",
+            ["route", "replica", "leg"],
+            registry=self.registry,
+        )
+        self.peer_certificate_not_before = Gauge(
+            f"{prefix}_peer_certificate_not_before_timestamp_seconds",
+            "When the certificate of which binlock_proxy_peer_certificate_not_after_timestamp_seconds tells became "
+            "valid.",
+            ["route", "replica", "leg"],
+            registry=self.registry,
+        )
+
+    @contextmanager
+    def streaming(self, record: SessionRecord) -> Iterator[None]:
+        """Counts the stream of a session, and what protects it, while the block runs."""
+        owner = (record.route, record.replica)
+        legs = {"replica": record.replica_tls, "source": record.source_tls}
+        gauges = [self.replica_connected.labels(*owner)]
+        for leg, tls in legs.items():
+            protection = ("plaintext", "", "") if tls is None else (tls.version, tls.cipher, tls.group)
+            gauges.append(self.replica_legs.labels(*owner, leg, *protection))
+            if tls is not None and tls.peer_chain:
+                first = min(tls.peer_chain, key=lambda certificate: certificate.not_valid_after_utc)
+                self.peer_certificate_not_after.labels(*owner, leg).set(first.not_valid_after_utc.timestamp())
+                self.peer_certificate_not_before.labels(*owner, leg).set(first.not_valid_before_utc.timestamp())
+        for gauge in gauges:
+            gauge.inc()
+        try:
+            yield
+        finally:
+            for gauge in gauges:
+                gauge.dec()
 
     def _describe_streams(self, prefix: str) -> None:
         """What is known of each replica's stream, looked at some times a second."""
@@ -190,7 +298,7 @@ class Metrics:
             return
         labels = (record.route, record.replica)
         events, has_moved = record.pace.look(tracker)
-        if not events:
+        if not events or labels in self._off_roster:
             return
         now_seconds = time.time()
         self.replica_events.labels(*labels).inc(events)
@@ -209,34 +317,79 @@ class Metrics:
 
         Called for each configuration that comes into force; what it no longer has is dropped where it would mislead.
         """
-        for gauge in (self.certificate_not_after, self.crl_next_update):
+        for gauge in (
+            self.route_info,
+            self.certificate_not_after,
+            self.certificate_not_before,
+            self.crl_next_update,
+            self.crl_last_update,
+        ):
             gauge.clear()
+        self._describe_rosters(site)
         for route in site.routes:
-            self.sessions_active.labels(route.name)
-            for decision in ("admitted", "refused"):
-                self.commands.labels(route.name, Command.COM_QUERY.name, decision)
-            self.semisync_ack_seconds.labels(route.name)
-            for outcome in ("refused", "ended"):
-                self.sessions.labels(route.name, outcome)
-            for stage, reason in _KNOWN_REFUSALS:
-                self.refusals.labels(route.name, stage, reason)
-            for direction in _DIRECTIONS:
-                self.relayed_bytes.labels(route.name, direction)
-            for entry in route.roster.entries:
-                self.replica_connected.labels(route.name, entry.name)
-                self.replica_events.labels(route.name, entry.name)
+            self._describe_route(route)
             for leg, material in route.materials.items():
-                if material.certificate is not None:
-                    self.certificate_not_after.labels(route.name, f"{leg}_leg").set(
-                        material.certificate.not_valid_after_utc.timestamp()
-                    )
-                last = max(anchor.not_valid_after_utc for anchor in material.anchors)
-                self.certificate_not_after.labels(route.name, f"{leg}_leg_ca").set(last.timestamp())
-                for crl in material.crls:
-                    if crl.next_update_utc is not None:
-                        self.crl_next_update.labels(route.name, crl.issuer.rfc4514_string()).set(
-                            crl.next_update_utc.timestamp()
-                        )
+                self.tls_handshake_seconds.labels(route.name, leg)
+                self._describe_material(route.name, f"{leg}_leg", material)
+        if site.admin is not None:
+            # What no route can be called, so that it stands beside them and shows in the same alerts.
+            self._describe_material("[admin]", "admin", site.admin.material)
+
+    def _describe_rosters(self, site: Site) -> None:
+        rosters = {(route.name, entry.name) for route in site.routes for entry in route.roster.entries}
+        # A replica that was taken off the roster is not one that is gone.
+        self._off_roster = (self._off_roster | self._rosters) - rosters
+        for gauge in self._of_replicas:
+            _drop(gauge, self._off_roster)
+        self._rosters = rosters
+        for labels in rosters:
+            self.replica_connected.labels(*labels)
+            self.replica_events.labels(*labels)
+
+    def _describe_route(self, route: Route) -> None:
+        name = route.name
+        self.route_info.labels(
+            name,
+            str(route.listen),
+            str(route.source),
+            route.policy.name,
+            "enforce" if route.enforce else "observe",
+            *("tls" if leg in route.materials else "plaintext" for leg in LEGS),
+        ).set(1)
+        self.sessions_active.labels(name)
+        self.semisync_ack_seconds.labels(name)
+        for outcome in OUTCOMES:
+            self.sessions.labels(name, outcome)
+        for counter, reasons_by_stage in ((self.refusals, REFUSALS), (self.would_refuse, OBJECTIONS)):
+            for stage, reasons in reasons_by_stage.items():
+                for reason in reasons:
+                    counter.labels(name, stage.value, reason.value)
+        for reason in ENDINGS:
+            self.sessions_ended.labels(name, reason.value)
+        for command in COMMANDS_OF_REPLICAS:
+            for decision in DECISIONS:
+                self.commands.labels(name, command.name, decision)
+        for direction in DIRECTIONS:
+            self.relayed_bytes.labels(name, direction)
+
+    def _describe_material(self, route: str, role: str, material: TlsMaterial) -> None:
+        last = max(material.anchors, key=lambda anchor: anchor.not_valid_after_utc)
+        for labels, certificate in (((route, role), material.certificate), ((route, f"{role}_ca"), last)):
+            if certificate is not None:
+                self.certificate_not_after.labels(*labels).set(certificate.not_valid_after_utc.timestamp())
+                self.certificate_not_before.labels(*labels).set(certificate.not_valid_before_utc.timestamp())
+        for crl in material.crls:
+            if crl.next_update_utc is not None:
+                labels = (route, crl.issuer.rfc4514_string())
+                self.crl_next_update.labels(*labels).set(crl.next_update_utc.timestamp())
+                self.crl_last_update.labels(*labels).set(crl.last_update_utc.timestamp())
+
+    def note_reload(self, *, is_success: bool) -> None:
+        """Counts a configuration that came into force, or did not."""
+        self.config_reloads.labels("success" if is_success else "failure").inc()
+        self.config_last_reload_success.set(int(is_success))
+        if is_success:
+            self.config_last_reload_timestamp.set(time.time())
 
     def count_handshake(self, route: str, leg: str, negotiated: Negotiated) -> None:
         """Counts a handshake that succeeded."""
@@ -244,17 +397,9 @@ class Metrics:
         self.tls_handshake_seconds.labels(route, leg).observe(negotiated.seconds)
 
 
-_KNOWN_REFUSALS = (
-    (Stage.ADMISSION, Reason.ADDRESS_NOT_ALLOWED),
-    (Stage.ADMISSION, Reason.TOO_MANY_SESSIONS),
-    (Stage.SOURCE, Reason.SOURCE_UNREACHABLE),
-    (Stage.TLS, Reason.PLAINTEXT_REFUSED),
-    (Stage.TLS, Reason.CERTIFICATE_MISSING),
-    (Stage.TLS, Reason.CERTIFICATE_UNTRUSTED),
-    (Stage.TLS, Reason.CERTIFICATE_EXPIRED),
-    (Stage.TLS, Reason.CERTIFICATE_REVOKED),
-    (Stage.IDENTITY, Reason.IDENTITY_NOT_ON_ROSTER),
-    (Stage.AUTHENTICATION, Reason.ACCOUNT_NOT_ALLOWED),
-    (Stage.AUTHENTICATION, Reason.AUTHENTICATION_REJECTED),
-    (Stage.POLICY, Reason.SERVER_ID_NOT_ALLOWED),
-)
+def _drop(gauge: Gauge, owners: Set[tuple[str, str]]) -> None:
+    """Removes every series of these roster entries, by route and name."""
+    for family in gauge.collect():
+        for sample in family.samples:
+            if (sample.labels["route"], sample.labels["replica"]) in owners:
+                gauge.remove(*sample.labels.values())

@@ -110,6 +110,80 @@ ERROR_NUMBERS: dict[Reason, tuple[int, bytes]] = {
 }
 
 
+_BEFORE_LOGIN = (
+    Reason.TIMEOUT,
+    Reason.PROTOCOL_ERROR,
+    Reason.DISCONNECTED,
+    Reason.SOURCE_DISCONNECTED,
+    Reason.TOO_MANY_SESSIONS,
+    Reason.DRAINED,
+    Reason.INTERNAL_ERROR,
+)
+_AFTER_LOGIN = (Reason.PROTOCOL_ERROR, Reason.INTERNAL_ERROR)
+# Which reasons a stage can refuse for: every pair that `binlock_proxy_refusals_total` can have.
+REFUSALS: dict[Stage, tuple[Reason, ...]] = {
+    Stage.ADMISSION: (Reason.ADDRESS_NOT_ALLOWED, *_BEFORE_LOGIN),
+    Stage.SOURCE: (
+        Reason.SOURCE_UNREACHABLE,
+        Reason.SOURCE_REFUSED,
+        Reason.SOURCE_NAME_MISMATCH,
+        Reason.SOURCE_TLS_FAILED,
+        *_BEFORE_LOGIN,
+    ),
+    Stage.GREETING: (Reason.SOURCE_WITHOUT_TLS, *_BEFORE_LOGIN),
+    Stage.TLS: (
+        Reason.PLAINTEXT_REFUSED,
+        Reason.NOT_TLS,
+        Reason.CERTIFICATE_MISSING,
+        Reason.CERTIFICATE_UNTRUSTED,
+        Reason.CERTIFICATE_EXPIRED,
+        Reason.CERTIFICATE_REVOKED,
+        Reason.CERTIFICATE_REFUSED,
+        Reason.CRL_UNUSABLE,
+        Reason.TLS_VERSION_REFUSED,
+        Reason.NO_SHARED_CIPHER,
+        Reason.NO_SHARED_GROUP,
+        Reason.TLS_HANDSHAKE_FAILED,
+        Reason.REPLICA_REJECTED_CERTIFICATE,
+        *_BEFORE_LOGIN,
+    ),
+    Stage.IDENTITY: (Reason.IDENTITY_NOT_ON_ROSTER, Reason.ADDRESS_NOT_ON_ROSTER, *_BEFORE_LOGIN),
+    Stage.AUTHENTICATION: (
+        Reason.ACCOUNT_NOT_ALLOWED,
+        Reason.AUTHENTICATION_REJECTED,
+        Reason.AUTHENTICATION_NOT_BRIDGEABLE,
+        Reason.REPLICA_LEFT_AFTER_LOGIN,
+        *_BEFORE_LOGIN,
+    ),
+    Stage.POLICY: (Reason.SERVER_ID_NOT_ALLOWED, *_AFTER_LOGIN),
+    Stage.RELAY: _AFTER_LOGIN,
+}
+# What observe mode lets pass.
+OBJECTIONS: dict[Stage, tuple[Reason, ...]] = {
+    Stage.IDENTITY: (Reason.IDENTITY_NOT_ON_ROSTER, Reason.ADDRESS_NOT_ON_ROSTER),
+    Stage.AUTHENTICATION: (Reason.ACCOUNT_NOT_ALLOWED,),
+    Stage.POLICY: (Reason.SERVER_ID_NOT_ALLOWED, Reason.COMMAND_REFUSED),
+}
+# How a session that had logged in can end.
+ENDINGS: tuple[Reason, ...] = (
+    Reason.CLOSED,
+    Reason.DISCONNECTED,
+    Reason.SOURCE_DISCONNECTED,
+    Reason.DRAINED,
+    Reason.EXPIRED,
+    Reason.REVOKED,
+    Reason.UNTRUSTED,
+    Reason.SOURCE_EXPIRED,
+    Reason.SOURCE_REVOKED,
+    Reason.SOURCE_UNTRUSTED,
+    Reason.NOT_ALLOWED,
+    Reason.NOT_ON_ROSTER,
+    Reason.ROUTE_CHANGED,
+    Reason.KEY_LIMIT,
+    Reason.MAX_AGE,
+)
+
+
 class SessionRefused(Exception):  # noqa: N818 - a refusal is an outcome, not a defect
     """One stage said no.
 

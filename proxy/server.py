@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import socket
-import time
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -57,6 +56,12 @@ class Server:
         self._listeners = Listeners(self._current_route)
         self._seen = signature_of(site.files)
         self._reloading = trio.Lock()
+        self._admin = Endpoint(
+            admin_pages(self._metrics, self.registry, self) | status_pages(self.status, proxy_page),
+            on_defect=_log_endpoint_defect,
+            on_refusal=self._note_admin_refusal,
+        )
+        self._admin.tls = None if site.admin is None else site.admin.server
 
     @property
     def is_ready(self) -> bool:
@@ -87,11 +92,9 @@ class Server:
         """
         self._comes_into_force(self._site)
         prepared = self._listeners.prepare(self._site.routes)
-        pages = admin_pages(self._metrics, self.registry, self) | status_pages(self.status, proxy_page)
-        admin = Endpoint(pages, on_defect=_log_endpoint_defect)
         admin_sockets = open_admin_sockets(self._site.config.admin.listen)
         async with trio.open_nursery() as everything:
-            everything.start_soon(admin.run, admin_sockets)
+            everything.start_soon(self._admin.run, admin_sockets)
             everything.start_soon(self._supervise)
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as acceptors:
@@ -129,8 +132,11 @@ class Server:
             log_defect(error)
             self._keeps_running(repr(error))
             return
-        if site.config.admin != self._site.config.admin:
+        if _restart_marks(site) != _restart_marks(self._site):
             log_event(logging.WARNING, "restart_needed", detail="admin: a change takes effect at the next start")
+        if site.admin is not None and self._admin.tls is not None:
+            # Never from TLS to none or back: the address that is listened on was judged together with it.
+            self._admin.tls = site.admin.server
         self._site = site
         self._listeners.commit(prepared)
         self._comes_into_force(site)
@@ -139,7 +145,7 @@ class Server:
 
     def _keeps_running(self, why: str) -> None:
         self._reload_error = why
-        self._metrics.config_last_reload_success.set(0)
+        self._metrics.note_reload(is_success=False)
         log_event(logging.ERROR, "reload_failed", detail=why, kept="the configuration that runs")
 
     def _comes_into_force(self, site: Site) -> None:
@@ -147,9 +153,13 @@ class Server:
         set_up_logging(site.config.log.level, site.config.log.format)
         self._runtime.limits = site.config.limits
         self._metrics.describe_site(site)
-        self._metrics.config_last_reload_success.set(1)
-        self._metrics.config_last_reload_timestamp.set(time.time())
+        self._metrics.note_reload(is_success=True)
         self._in_force_since = datetime.now(UTC)
+
+    def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
+        self._metrics.admin_tls_refusals.inc()
+        if may_log:
+            log_event(logging.WARNING, "admin_refused", peer=peer, detail=why)
 
     def _current_route(self, name: str) -> Route | None:
         return self._site.route(name)
@@ -189,6 +199,8 @@ class Server:
                 record.judged_under = route
         except Exception as error:  # noqa: BLE001 - a defect here ends the session that cannot be judged, and no other
             log_defect(error, **record.fields())
+            # It is ended, which may take longer than until the next look.
+            record.judged_under = route
             return Ending(Reason.UNTRUSTED, "the session cannot be judged again; see Binlock's log")
         return ending
 
@@ -210,6 +222,11 @@ class Server:
         sessions.cancel_scope.deadline = trio.current_time() + seconds
         for record in self.registry:
             record.end(Ending(Reason.DRAINED, "shutting down"))
+
+
+def _restart_marks(site: Site) -> tuple[str, bool]:
+    """What of `[admin]` cannot change while it runs."""
+    return site.config.admin.listen, site.admin is not None
 
 
 def _log_endpoint_defect(error: Exception) -> None:

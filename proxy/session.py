@@ -178,7 +178,7 @@ class _Session:
         self.record.end = relay.end
         metrics, record = self.runtime.metrics, self.record
         log_event(logging.INFO, "stream_started", **record.fields())
-        with metrics.replica_connected.labels(self.route.name, record.replica).track_inprogress():
+        with metrics.streaming(record):
             try:
                 self.ending = await relay.run()
             finally:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from endpoint.tls import ServerTls, TlsFileError, TlsFiles
 from proxy.addresses import Address, TcpAddress, parse_address
 from proxy.admission import Allowlist
 from proxy.authentication import SourceTls
-from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, load_config
+from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, TlsTable, load_config
 from proxy.identity import Roster, RosterEntry
-from proxy.material import TlsMaterial, load_material, material_files
+from proxy.material import TlsMaterial, crl_files, load_material, material_files
 from proxy.openssl import (
     Context,
     TlsSettingsError,
@@ -52,16 +53,26 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminTls:
+    """`[admin.tls]`: as the endpoint uses it, and as it was judged."""
+
+    server: ServerTls
+    material: TlsMaterial
+
+
+@dataclass(frozen=True, slots=True)
 class Site:
     """Every route, and the settings that they share.
 
     Attributes:
         files: every file and folder that it was made from; if one changes, so may the site.
+        admin: what the admin endpoint's TLS was made from; None without.
     """
 
     config: Config
     routes: tuple[Route, ...]
     files: tuple[Path, ...]
+    admin: AdminTls | None = None
 
     def route(self, name: str) -> Route | None:
         """The route of that name."""
@@ -76,10 +87,44 @@ def load_site(path: Path) -> Site:
     """
     config = load_config(path)
     files = [path]
-    for table in config.route:
-        for tls in (table.replica_tls, table.source.tls):
-            files.extend(material_files(tls, path.parent) if tls is not None else ())
-    return Site(config, tuple(_build_route(table, path) for table in config.route), tuple(files))
+    for tls in (admin_table(config), *(tls for table in config.route for tls in (table.replica_tls, table.source.tls))):
+        files.extend(material_files(tls, path.parent) if tls is not None else ())
+    routes = tuple(_build_route(table, path) for table in config.route)
+    return Site(config, routes, tuple(files), _build_admin(config, path))
+
+
+def admin_table(config: Config) -> TlsTable | None:
+    """`[admin.tls]` as a TLS leg has it; None without."""
+    table = config.admin.tls
+    if table is None:
+        return None
+    return TlsTable(ca=table.ca, certificate=table.certificate, key=table.key, crl=table.crl)
+
+
+def admin_files(table: TlsTable, folder: Path) -> TlsFiles:
+    """Where the files of `[admin.tls]` are.
+
+    Raises:
+        ConfigError: a folder of CRLs cannot be read.
+    """
+    return TlsFiles(
+        certificate=folder / (table.certificate or ""),
+        key=folder / (table.key or ""),
+        ca=folder / table.ca,
+        crl=tuple(file for crl in table.crl for file in crl_files(folder / crl)),
+    )
+
+
+def _build_admin(config: Config, path: Path) -> AdminTls | None:
+    table = admin_table(config)
+    if table is None:
+        return None
+    try:
+        # The first says more of what is wrong.
+        material = load_material(table, path.parent)
+        return AdminTls(ServerTls(admin_files(table, path.parent)), material)
+    except (ConfigError, TlsFileError) as error:
+        raise ConfigError(f"{path}: admin.tls: {error}") from error
 
 
 def _build_route(table: RouteTable, path: Path) -> Route:

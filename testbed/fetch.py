@@ -54,6 +54,11 @@ RECIPES = {
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
     # For the status pages, with faces of its own, so that pictures are the same everywhere.
     "chromium": Recipe("bookworm", ("chromium-headless-shell", "fonts-inter", "fonts-jetbrains-mono")),
+    # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
+    "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
+    "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
+    "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
+    "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(

@@ -26,6 +26,7 @@ PROOFS = {
 # By package and library: the module or package in which alone it is imported.
 DOORS = {
     ("endpoint", "h11"): "serving",
+    ("endpoint", "ssl"): "tls",
     ("endpoint", "prometheus_client"): "exposition",
     ("proxy", "OpenSSL"): "openssl",
     ("proxy", "prometheus_client"): "metrics",

@@ -62,6 +62,7 @@ class Findings:
             if flow.verdict is Verdict.PLAINTEXT_REPLICATION:
                 self.gone.note(flow)
             self._metrics.pairs.end(flow.number, now_seconds)
+            self._metrics.tls.end(flow.number)
         else:
             self._known[flow.number] = _Known(flow.verdict, interface)
             self._count(flow, now_seconds)
@@ -74,8 +75,10 @@ class Findings:
         else:
             self._metrics.pairs.end(flow.number, now_seconds)
         if flow.verdict is Verdict.TLS:
-            self._metrics.tls.count(flow.tls)
+            self._metrics.tls.begin(flow.number, flow.tls)
             self._metrics.certificates.note(self._masking.endpoint(flow.server), flow.tls)
+        else:
+            self._metrics.tls.end(flow.number)
 
     def _log(self, change: Change, flow: Flow, former: Verdict, interface: str, now_seconds: float) -> None:
         is_alarm = Verdict.PLAINTEXT_REPLICATION in {flow.verdict, former}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter as Tally
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from prometheus_client import (
     CollectorRegistry,
@@ -60,6 +61,7 @@ class Reading:
         is_flooded: whether control packets are being sampled.
         floods: how often that began.
         lines_suppressed: of the log.
+        endpoint_refusals: TLS handshakes of the endpoint that failed.
     """
 
     flows: Mapping[Verdict, int] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class Reading:
     is_flooded: bool = False
     floods: int = 0
     lines_suppressed: int = 0
+    endpoint_refusals: int = 0
 
 
 class Metrics:
@@ -99,6 +102,19 @@ class Metrics:
         self.tls = TlsKinds(self.registry)
         self.certificates = Certificates(self.registry)
         self.registry.register(_ReadingCollector(read))
+        self._endpoint_certificate: Gauge | None = None
+
+    def note_endpoint_certificate(self, not_after: datetime | None) -> None:
+        """Takes over when the certificate that this endpoint shows expires; there is no such series without TLS."""
+        if not_after is None:
+            return
+        if self._endpoint_certificate is None:
+            self._endpoint_certificate = Gauge(
+                f"{_PREFIX}_endpoint_certificate_not_after_timestamp_seconds",
+                "When the certificate that this endpoint shows expires, in seconds since the epoch; only with TLS.",
+                registry=self.registry,
+            )
+        self._endpoint_certificate.set(not_after.timestamp())
 
 
 class PlaintextPairs:
@@ -176,17 +192,35 @@ class TlsKinds:
             ["version", "cipher"],
             registry=registry,
         )
+        self._active = Gauge(
+            f"{_PREFIX}_tls_flows_active",
+            "Encrypted flows that are being watched, by version and cipher as in binlock_monitor_tls_flows_total.",
+            ["version", "cipher"],
+            registry=registry,
+        )
         self._counter.labels(_UNKNOWN, _UNKNOWN)
+        self._active.labels(_UNKNOWN, _UNKNOWN)
         self._kinds: set[tuple[str, str]] = {(_UNKNOWN, _UNKNOWN)}
+        self._kind_of: dict[int, tuple[str, str]] = {}
 
-    def count(self, tls: TlsFacts) -> None:
-        """Counts one flow."""
+    def begin(self, flow_number: int, tls: TlsFacts) -> None:
+        """Counts one flow, once."""
+        if flow_number in self._kind_of:
+            return
         kind = (tls.version or _UNKNOWN, tls.cipher or _UNKNOWN)
         if kind not in self._kinds:
             if len(self._kinds) >= _MOST_TLS_KINDS:
                 kind = (_OTHER, _OTHER)
             self._kinds.add(kind)
         self._counter.labels(*kind).inc()
+        self._active.labels(*kind).inc()
+        self._kind_of[flow_number] = kind
+
+    def end(self, flow_number: int) -> None:
+        """Counts a flow as active no more, if it was."""
+        kind = self._kind_of.pop(flow_number, None)
+        if kind is not None:
+            self._active.labels(*kind).dec()
 
 
 class Certificates:
@@ -280,6 +314,12 @@ def _single_families(reading: Reading) -> Iterator[Metric]:
             "log_lines_suppressed",
             "Lines that the log's bound kept back.",
             reading.lines_suppressed,
+        ),
+        (
+            CounterMetricFamily,
+            "endpoint_tls_refusals",
+            "TLS handshakes of this endpoint that failed; 0 where it has no TLS.",
+            reading.endpoint_refusals,
         ),
     )
     for kind, name, text, value in rows:

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.outcomes import ERROR_NUMBERS, Reason
+from proxy.outcomes import ENDINGS, ERROR_NUMBERS, Reason, Stage
+from proxy.outcomes import REFUSALS as KNOWN_REFUSALS
 from tests.integration.authentication_table import ROWS, table_of_legs, table_of_peers
 
 ROOT = Path(__file__).parents[2]
@@ -133,6 +134,17 @@ def test_the_second_table_has_each_end_of_a_session_once() -> None:
 
 def test_no_reason_is_left_out() -> None:
     assert REFUSED.keys() | ENDED.keys() == set(Reason)
+
+
+def test_the_metrics_begin_with_the_reasons_of_the_document() -> None:
+    by_stage = {reason for reasons in KNOWN_REFUSALS.values() for reason in reasons}
+    # A refused command is counted among the commands. A drain ends a login, too.
+    assert by_stage | {Reason.COMMAND_REFUSED} == REFUSED.keys() | {Reason.DRAINED}
+    assert set(ENDINGS) == ENDED.keys()
+    for row in tables()[0]:
+        if row[1] != "any":
+            counted = set(named(row[2])) - {Reason.COMMAND_REFUSED}
+            assert counted <= set(KNOWN_REFUSALS[Stage(row[1])]), row
 
 
 @pytest.mark.parametrize(("file", "test"), sorted({*REFUSED.values(), *ENDED.values()}))

@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 from proxy.logs import logger
 from proxy.openssl import Context, server_context
+from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS, Reason
+from proxy.outcomes import Stage as Place
 from tests.proxy.bench import EventLog
 from tests.proxy.pki import Pki
 from tests.proxy.relaying import Stage
@@ -36,9 +38,20 @@ def log() -> Iterator[EventLog]:
     logger.setLevel(logging.DEBUG)
     logger.propagate = False
     yield handler
+    assert_known(handler)
     logger.handlers[:] = handlers
     logger.setLevel(level)
     logger.propagate = propagate
+
+
+def assert_known(log: EventLog) -> None:
+    """The metrics begin with every label set that there can be: what was logged must be among them."""
+    for name, known in (("session_refused", REFUSALS), ("would_refuse", OBJECTIONS)):
+        for event in log.events(name):
+            stage, reason = Place(str(event["stage"])), Reason(str(event["reason"]))
+            assert reason in known[stage], f"{name} at {stage} for {reason}"
+    for event in log.events("session_ended"):
+        assert Reason(str(event["reason"])) in ENDINGS
 
 
 @pytest.fixture

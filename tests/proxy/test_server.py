@@ -509,6 +509,19 @@ async def test_certificates_that_are_gone_leave_the_metrics(running: Running) ->
 # Listeners by themselves.
 
 
+async def test_a_replica_that_is_taken_off_the_roster_is_not_shown_as_gone(running: Running) -> None:
+    two = PLAIN_LINE + '[[route.replica]]\nname = "two"\naccounts = ["other"]\n'
+    running.write(running.route(lines=two))
+    async with serving(running):
+        assert running.metric("replica_connected", route="orders", replica="two") == 0
+        await running.streaming()
+        running.write(running.route(lines=two.replace(PLAIN_LINE, "")))
+        assert (await running.hang_up())["sessions_ended"] == 1
+        await running.until("session_ended")
+        assert running.metric("replica_connected", route="orders", replica="one") is None
+        assert running.metric("replica_connected", route="orders", replica="two") == 0
+
+
 async def test_a_replica_that_comes_while_its_listener_is_closed_harms_nobody() -> None:
     """Both in one turn of the event loop: whichever of the two is served first."""
 

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import time
+from datetime import datetime
 
 import pytest
 
@@ -151,6 +153,25 @@ async def test_shows_who_is_connected_while_the_stream_runs(pki: Pki, replica_co
         assert shown["server_id"] == 2
         assert bench.metric("replica_connected", route="test", replica="replica-1") == 1
         assert bench.metric("sessions_active", route="test") == 1
+        assert shown["replica_tls_version"] == "TLSv1.3"
+        protected = {
+            "version": "TLSv1.3",
+            "cipher": shown["replica_tls_cipher"],
+            "group": shown["replica_tls_group"],
+        }
+        legs = [("replica", protected), ("source", {"version": "plaintext", "cipher": "", "group": ""})]
+        for leg, labels in legs:
+            assert bench.metric("replica_legs", route="test", replica="replica-1", leg=leg, **labels) == 1
+        not_after = bench.metric(
+            "peer_certificate_not_after_timestamp_seconds", route="test", replica="replica-1", leg="replica"
+        )
+        assert not_after == datetime.fromisoformat(shown["replica_certificate_not_after"]).timestamp()
+        not_before = bench.metric(
+            "peer_certificate_not_before_timestamp_seconds", route="test", replica="replica-1", leg="replica"
+        )
+        assert not_before < time.time() < not_after
+    for leg, labels in legs:
+        assert bench.metric("replica_legs", route="test", replica="replica-1", leg=leg, **labels) == 0
     assert bench.metric("replica_connected", route="test", replica="replica-1") == 0
     assert bench.metric("relayed_bytes_total", route="test", direction="source_to_replica") == len(OK) + 4 + len(EVENTS)
 

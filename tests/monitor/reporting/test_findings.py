@@ -78,15 +78,22 @@ def test_a_flow_that_is_tls_after_all_leaves_the_alarm(recorded: Recorded) -> No
 
 def test_tls_is_counted_by_version_and_cipher_once(recorded: Recorded) -> None:
     tls = flow(Verdict.TLS, tls=TlsFacts("TLSv1.3", "TLS_AES_256_GCM_SHA384"))
+    other = flow(Verdict.TLS, 2, tls=tls.tls)
+
+    def seen(name: str) -> list[float]:
+        return [
+            value
+            for (family, labels), value in samples(recorded.metrics).items()
+            if family == f"binlock_monitor_tls_flows_{name}" and "TLSv1.3" in labels
+        ]
+
     recorded.findings.take(Change.FOUND, tls)
+    recorded.findings.take(Change.FOUND, other)
+    assert (seen("total"), seen("active")) == ([2], [2])
     recorded.findings.take(Change.ENDED, tls)
-    counted = samples(recorded.metrics)
-    [value] = [
-        value
-        for (name, labels), value in counted.items()
-        if name == "binlock_monitor_tls_flows_total" and "TLSv1.3" in labels
-    ]
-    assert value == 1
+    assert (seen("total"), seen("active")) == ([2], [1])
+    recorded.findings.take(Change.CHANGED, flow(Verdict.PLAINTEXT_CLIENT, 2))
+    assert (seen("total"), seen("active")) == ([2], [0])
 
 
 @pytest.mark.parametrize("verdict", [Verdict.UNDECIDED, Verdict.NOT_MYSQL])

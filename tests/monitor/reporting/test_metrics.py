@@ -14,6 +14,7 @@ CONTRACT = {
     "binlock_monitor_bytes_total": {"verdict"},
     "binlock_monitor_plaintext_replication_active": {"source", "replica"},
     "binlock_monitor_tls_flows_total": {"version", "cipher"},
+    "binlock_monitor_tls_flows_active": {"version", "cipher"},
     "binlock_monitor_packets_total": {"interface"},
     "binlock_monitor_packets_dropped_total": {"interface"},
     "binlock_monitor_capture_up": {"interface"},
@@ -151,14 +152,22 @@ def test_a_new_pair_takes_the_place_of_the_one_that_is_gone_longest() -> None:
 def test_kinds_of_tls_are_bounded() -> None:
     metrics = make()
     for number in range(300):
-        metrics.tls.count(TlsFacts("TLSv1.3", f"0x{number:04X}"))
-    metrics.tls.count(TlsFacts())
+        metrics.tls.begin(number, TlsFacts("TLSv1.3", f"0x{number:04X}"))
+    metrics.tls.begin(300, TlsFacts())
     shown = {
         labels: value for (name, labels), value in samples(metrics).items() if name == "binlock_monitor_tls_flows_total"
     }
     assert sum(shown.values()) == 301
     assert len(shown) == 101
     assert shown["unknown", "unknown"] == 1
+    for number in range(301):
+        metrics.tls.end(number)
+    active = {
+        labels: value
+        for (name, labels), value in samples(metrics).items()
+        if name == "binlock_monitor_tls_flows_active"
+    }
+    assert active == dict.fromkeys(shown, 0)
 
 
 def test_certificates_are_those_shown_last() -> None:
