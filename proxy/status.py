@@ -133,14 +133,17 @@ def _material(site: Site, now: datetime) -> list[dict[str, Any]]:
             entry["until"] = until.isoformat(timespec="seconds")
             entry["days_left"] = round((until - now).total_seconds() / _DAY_SECONDS, 2)
 
-    for route in site.routes:
-        for leg, material in route.materials.items():
-            used_by = f"{route.name}, {leg} leg"
-            for certificate, kind in _certificates(material):
-                fingerprint = certificate.fingerprint(SHA256())
-                add(kind, fingerprint, _name_of(certificate), certificate.not_valid_after_utc, used_by)
-            for crl in material.crls:
-                add("crl", crl.fingerprint(SHA256()), crl.issuer.rfc4514_string(), crl.next_update_utc, used_by)
+    users = [
+        (f"{route.name}, {leg} leg", material) for route in site.routes for leg, material in route.materials.items()
+    ]
+    if site.admin is not None:
+        users.append(("admin endpoint", site.admin.material))
+    for used_by, material in users:
+        for certificate, kind in _certificates(material):
+            fingerprint = certificate.fingerprint(SHA256())
+            add(kind, fingerprint, _name_of(certificate), certificate.not_valid_after_utc, used_by)
+        for crl in material.crls:
+            add("crl", crl.fingerprint(SHA256()), crl.issuer.rfc4514_string(), crl.next_update_utc, used_by)
     return sorted(found.values(), key=lambda entry: entry.get("days_left", float("inf")))
 
 

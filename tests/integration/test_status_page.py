@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Error
 
 from testbed.browser import running_browser
 from testbed.flavours import Flavour
 from testbed.hosts import Network
 from tests.integration.conftest import Pki
-from tests.integration.lab import PASSWORD, Proxy, RouteConfig, replicating
+from tests.integration.lab import PASSWORD, Proxy, RouteConfig, replicating, toml
 from tests.integration.pages.tab import PHONE_WIDTH, TABLE_WIDTH, opened
 from tests.integration.test_monitor import LISTEN_PORT, MonitorProgram
 from tests.monitor.matrix.stand import Stand
@@ -136,6 +136,24 @@ def test_it_is_used_by_keyboard(proxy: Proxy, browser: Browser) -> None:
         tab.wait_for_text("#pulse", "live")
         assert asked == [tab.address], "who resumes wants to see it now"
         tab.assert_behaved()
+
+
+def test_behind_mutual_tls_it_opens_for_whom_the_authority_knows(pki: Pki, tmp_path: Path) -> None:
+    route = RouteConfig("127.0.0.1:1", [{"name": "local", "accounts": ["repl"]}])
+    files = {"certificate": pki.proxy.certificate, "key": pki.proxy.key, "ca": pki.authority.ca}
+    tls = "\n".join(["[admin.tls]", *(f"{name} = {toml(path)}" for name, path in files.items())])
+    with Proxy(tmp_path / "proxy", route, limits=tls) as proxy, running_browser() as browser:
+        origin = f"https://127.0.0.1:{proxy.admin_port}"
+        shown = {"origin": origin, "certPath": pki.replica.certificate, "keyPath": pki.replica.key}
+        with opened(browser, f"{origin}/", ignore_https_errors=True, client_certificates=[shown]) as tab:
+            own, authority = tab.rows("certificates")
+            assert "admin endpoint" in own
+            assert "admin endpoint" in authority
+            first = tab.page.locator("#as-of").inner_text()
+            tab.page.wait_for_function("(first) => document.getElementById('as-of').innerText > first", arg=first)
+            tab.assert_behaved()
+        with pytest.raises(Error, match="ERR_"), opened(browser, f"{origin}/", ignore_https_errors=True):
+            pass
 
 
 def test_the_monitors_page_is_loud_about_replication_in_the_clear(
