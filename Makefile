@@ -30,6 +30,7 @@ lint: venv  ## style, types, import contracts
 test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed packages tests/integration/clients
+	$(BIN)/python -m testbed packages tests/integration/pages
 	$(BIN)/pytest
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios

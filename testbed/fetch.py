@@ -116,10 +116,7 @@ class Bundle:
     @functools.cached_property
     def _loader(self) -> tuple[str, str]:
         """The dynamic loader, and the folders with libraries joined by colons."""
-        machine = platform.machine()
-        if machine not in LOADERS:
-            raise FetchError(f"the test bed knows no dynamic loader for {machine}: it runs on {' and '.join(LOADERS)}")
-        triplet, loader = LOADERS[machine]
+        triplet, loader = self._loader_names
         roots = self._library_folders(triplet)
         nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so.*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
@@ -127,10 +124,18 @@ class Bundle:
 
     def libraries(self) -> list[Path]:
         """The files of all shared libraries; of one name the first is meant."""
-        triplet, _ = LOADERS[platform.machine()]
+        triplet, _ = self._loader_names
         patterns = ("lib*.so*", "*/lib*.so*")
         folders = self._library_folders(triplet)
         return [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+    @property
+    def _loader_names(self) -> tuple[str, str]:
+        """The folder of this machine's libraries, and the loader's file."""
+        machine = platform.machine()
+        if machine not in LOADERS:
+            raise FetchError(f"the test bed knows no dynamic loader for {machine}: it runs on {' and '.join(LOADERS)}")
+        return LOADERS[machine]
 
     def _library_folders(self, triplet: str) -> list[Path]:
         root = self.root or Path("/")

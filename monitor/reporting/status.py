@@ -16,11 +16,12 @@ from monitor.verdicts import Flow, Verdict
 
 MOST_FLOWS = 100
 _MOST_GONE = 50
+_RANKS = {verdict: rank for rank, verdict in enumerate(ORDER)}
 
 
 def foremost_first(flow: Flow) -> tuple[int, int]:
     """The order of flows upon the page: what wants attention, and of that the latest."""
-    return ORDER.index(flow.verdict), -flow.number
+    return _RANKS[flow.verdict], -flow.number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
