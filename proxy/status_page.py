@@ -147,6 +147,7 @@ def _days(days: float) -> str:
 
 
 def _sessions(facts: _Fields, now: datetime) -> Table:
+    routes = {route["route"]: route for route in facts["routes"]}
     return Table(
         key="sessions",
         title="Sessions",
@@ -162,18 +163,18 @@ def _sessions(facts: _Fields, now: datetime) -> Table:
             Column("Sent", is_amount=True),
             Column("Open for", is_amount=True),
         ),
-        rows=tuple(_session(session, now) for session in facts["sessions"]),
+        rows=tuple(_session(session, routes, now) for session in facts["sessions"]),
         left_out=facts["sessions_left_out"],
         when_empty="Nobody is connected.",
     )
 
 
-def _session(session: _Fields, now: datetime) -> tuple[Cell, ...]:
+def _session(session: _Fields, routes: dict[str, _Fields], now: datetime) -> tuple[Cell, ...]:
     replica, identity = session.get("replica", ""), session.get("identity", "")
     account = f"{session['account']}" if "account" in session else ""
     server_id = f"server id {session['server_id']}" if "server_id" in session else ""
     objections = [f"observed: {reason.replace('_', ' ')}" for reason in session.get("would_refuse", ())]
-    stage = session["stage"]
+    stage, route = session["stage"], routes.get(session["route"], {})
     return (
         Cell(
             replica or identity or "not known yet",
@@ -185,8 +186,8 @@ def _session(session: _Fields, now: datetime) -> tuple[Cell, ...]:
             tuple(objections),
             "warn" if objections else "good" if stage == "relay" else "quiet",
         ),
-        _leg(session, "replica"),
-        _leg(session, "source"),
+        _leg(session, "replica", route),
+        _leg(session, "source", route),
         _position(session),
         _last_event(session, now),
         Cell(shown_bytes(session["bytes_to_replica"]), (session.get("compression", ""),)),
@@ -198,10 +199,18 @@ def _session(session: _Fields, now: datetime) -> tuple[Cell, ...]:
     )
 
 
-def _leg(session: _Fields, leg: str) -> Cell:
+def _leg(session: _Fields, leg: str, route: _Fields) -> Cell:
     version = session.get(f"{leg}_tls_version")
     if version is None:
-        return Cell("local") if session["stage"] == "relay" else NOTHING
+        # Before the handshake nothing can be said.
+        if session["stage"] != "relay":
+            return NOTHING
+        # The route may be gone, or another one by now.
+        protection = route.get(f"{leg}_leg", "mutual-tls")
+        if protection == "mutual-tls":
+            return Cell("plaintext", tone="warn")
+        text, tone = _PROTECTIONS[protection]
+        return Cell(text, tone="" if tone == "good" else tone)
     return Cell(
         version, (session.get(f"{leg}_tls_group", ""), session.get(f"{leg}_tls_cipher", "").removeprefix("TLS_"))
     )

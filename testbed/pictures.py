@@ -128,7 +128,9 @@ def _take(browser: Browser, address: str, path: Path) -> None:
     page.evaluate(RENAME)
     taken = page.screenshot(full_page=True, animations="disabled")
     # A page has few colours; with a palette its picture is a third of the size.
-    Image.open(io.BytesIO(taken)).quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(io.BytesIO(taken)).quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(
+        path, optimize=True
+    )
     _say(f"{path}: {path.stat().st_size} bytes")
 
 

@@ -132,6 +132,17 @@ def test_a_leg_is_shown_as_protected_as_it_is(source: TcpAddress | UnixAddress, 
     assert (cell.text, cell.tone) == (text, tone)
 
 
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [(TcpAddress("127.0.0.1", 3306), "plaintext on loopback"), (TcpAddress("10.0.0.1", 3306), "unsafe: plaintext")],
+)
+def test_a_sessions_leg_without_tls_is_called_what_it_is(source: TcpAddress, shown: str) -> None:
+    world = World(make_route(name="orders", source=source))
+    world.stream(entry())
+    world.stream(entry(), 2, route=make_route(name="gone"))
+    assert [row[4].text for row in table(world.page(), "sessions").rows] == ["plaintext", shown]
+
+
 def test_a_leg_in_tls_says_whether_it_has_crls(pki: Pki) -> None:
     for crls in ((), (pki.authority.crl(),)):
         route = make_route(
