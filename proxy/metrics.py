@@ -81,13 +81,13 @@ class Metrics:
         )
         self.refusals = Counter(
             f"{prefix}_refusals",
-            "Sessions refused, by stage and reason.",
+            "Sessions refused, by stage and reason; nearly all of them before their login was complete.",
             ["route", "stage", "reason"],
             registry=self.registry,
         )
         self.sessions_ended = Counter(
             f"{prefix}_sessions_ended",
-            "Authenticated sessions that are over, by reason.",
+            "Sessions that had logged in and are over, by reason.",
             ["route", "reason"],
             registry=self.registry,
         )
@@ -100,7 +100,7 @@ class Metrics:
         )
         self.tls_handshakes = Counter(
             f"{prefix}_tls_handshakes",
-            "TLS handshakes that succeeded.",
+            "TLS handshakes that succeeded, by what was agreed upon; those that failed are refusals.",
             ["route", "leg", "version", "cipher", "group"],
             registry=self.registry,
         )
@@ -113,13 +113,13 @@ class Metrics:
         )
         self.relayed_bytes = Counter(
             f"{prefix}_relayed_bytes",
-            "Bytes of the MySQL protocol after authentication.",
+            "Bytes of the MySQL protocol that were passed on behind the login, without TLS.",
             ["route", "direction"],
             registry=self.registry,
         )
         self.would_refuse = Counter(
             f"{prefix}_would_refuse",
-            "What observe mode let pass, by stage and reason.",
+            "What observe mode let pass, by stage and reason; a session can count more than once.",
             ["route", "stage", "reason"],
             registry=self.registry,
         )
@@ -141,7 +141,7 @@ class Metrics:
             self.config_reloads.labels(result)
         self.config_last_reload_success = Gauge(
             f"{prefix}_config_last_reload_success",
-            "Whether the configuration on disk is the one that runs.",
+            "1 while the configuration that was read last is the one that runs; 0 where it could not come into force.",
             registry=self.registry,
         )
         self.config_last_reload_timestamp = Gauge(

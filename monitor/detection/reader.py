@@ -313,7 +313,7 @@ class DirectionReader:
             return False
         if self.is_certain:
             return True
-        if sequence_id <= 1 and length > _LONGEST_COUNT_BYTES and head[0] not in _ANSWERS:
+        if sequence_id <= 1 and length > _LONGEST_COUNT_BYTES and head and head[0] not in _ANSWERS:
             return False
         return self.packets > 1 and self._unknown_packets <= _MOST_UNKNOWN_PACKETS and length > 0
 

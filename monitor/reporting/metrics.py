@@ -102,19 +102,18 @@ class Metrics:
         self.tls = TlsKinds(self.registry)
         self.certificates = Certificates(self.registry)
         self.registry.register(_ReadingCollector(read))
-        self._endpoint_certificate: Gauge | None = None
+        # With a label it has no series, instead of one at 0, where there is no TLS.
+        self._certificate_not_after = Gauge(
+            f"{_PREFIX}_certificate_not_after_timestamp_seconds",
+            "When a certificate of the monitor's own expires; there is none where its endpoint has no TLS.",
+            ["role"],
+            registry=self.registry,
+        )
 
     def note_endpoint_certificate(self, not_after: datetime | None) -> None:
-        """Takes over when the certificate that this endpoint shows expires; there is no such series without TLS."""
-        if not_after is None:
-            return
-        if self._endpoint_certificate is None:
-            self._endpoint_certificate = Gauge(
-                f"{_PREFIX}_endpoint_certificate_not_after_timestamp_seconds",
-                "When the certificate that this endpoint shows expires, in seconds since the epoch; only with TLS.",
-                registry=self.registry,
-            )
-        self._endpoint_certificate.set(not_after.timestamp())
+        """Takes over when the certificate that the endpoint shows expires."""
+        if not_after is not None:
+            self._certificate_not_after.labels("endpoint").set(not_after.timestamp())
 
 
 class PlaintextPairs:

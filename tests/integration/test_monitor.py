@@ -19,6 +19,7 @@ from testbed.fetch import bundle
 from testbed.flavours import Flavour
 from testbed.hosts import Host, Network
 from testbed.programs import Program
+from tests.endpoint.promtool import complaints
 from tests.integration.conftest import MODERN, Pki
 from tests.integration.lab import BIN, PASSWORD
 from tests.monitor.matrix.stand import SCHEMA, Stand
@@ -172,6 +173,7 @@ def test_a_replica_in_the_clear_is_found_within_a_second_and_the_alert_resolves(
     assert ended["bytes"] > 1000
     monitor.wait_for_metric(active, 0, **pair)
     assert monitor.metric("binlock_monitor_packets_dropped_total", interface="lo") == 0
+    assert complaints(monitor.get("/metrics")) == []
     assert monitor.stop()[-1]["event"] == "stopped"
 
 

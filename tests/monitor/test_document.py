@@ -77,6 +77,7 @@ def test_metrics_are_those_that_are_served() -> None:
     )
     metrics = Metrics("1", lambda: reading)
     metrics.certificates.note("10.0.0.1:1", TlsFacts(certificate_not_after=datetime.now(UTC)))
+    metrics.note_endpoint_certificate(datetime.now(UTC))
     served = {
         sample.name: set(sample.labels)
         for family in text_string_to_metric_families(generate_latest(metrics.registry).decode())

@@ -20,6 +20,7 @@ import pytest
 
 from certs.profiles import Role
 from monitor.command_line import main
+from tests.endpoint.promtool import complaints
 from tests.endpoint.scrapers import clogged
 from tests.monitor.capture.namespaces import ROOT, in_namespace, ip
 from tests.monitor.test_command_line import run_once
@@ -93,8 +94,9 @@ def test_tls_is_read_before_privileges_are_given_up() -> None:
         with running(*options) as monitor:
             metrics = scrape(pki, pki.replica)
             after = pki.source.certificate.not_valid_after_utc.timestamp()
-            assert value(metrics, "endpoint_certificate_not_after_timestamp_seconds") == after
+            assert value(metrics, 'certificate_not_after_timestamp_seconds{role="endpoint"}') == after
             assert value(metrics, "endpoint_tls_refusals_total") == 0
+            assert complaints(metrics) == []
             for leaf in (pki.revoked_replica, pki.foreign_replica, None):
                 with pytest.raises((OSError, http.client.HTTPException)):
                     scrape(pki, leaf)

@@ -16,6 +16,7 @@ from certs.profiles import Role
 from proxy.command_line import main
 from proxy.config import ConfigError
 from proxy.site import load_site
+from tests.endpoint.promtool import complaints
 from tests.endpoint.scrapers import clogged
 from tests.proxy.pki import EXPIRED, Leaf, Pki
 from tests.proxy.test_command_line import config, free_port, next_event, running
@@ -75,7 +76,9 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
 
         context = pki.client(pki.replica)
         with urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", context=context, timeout=5) as response:
-            shown_metrics = samples(response.read().decode())
+            text = response.read().decode()
+        assert complaints(text) == []
+        shown_metrics = samples(text)
         of_admin = {"route": "[admin]"}
         for role, certificate in (("admin", pki.proxy.certificate), ("admin_ca", pki.authority.certificate)):
             labels = frozenset({**of_admin, "role": role}.items())

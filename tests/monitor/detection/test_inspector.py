@@ -270,6 +270,30 @@ def test_a_verdict_never_turns_false_however_it_is_torn_and_lost(
     assert {*watch.verdicts, watch.verdict} <= allowed
 
 
+# The ids of a long stream begin anew behind 255, and are then those of answers.
+LONG_STREAM = [(SERVER, stream(*(event(position=1000 * number) for number in range(1, 9)), first_id=253))]
+
+
+@pytest.mark.parametrize(
+    ("name", "is_start"),
+    [("replication", True), ("replication", False), ("client", True), ("client", False), ("", False)],
+)
+@pytest.mark.parametrize("knows_sides", [True, False])
+def test_a_hole_may_begin_at_any_byte(name: str, is_start: bool, knows_sides: bool) -> None:
+    said, allowed = ALLOWED[name] if name else (LONG_STREAM, ALLOWED["replication"][1])
+    for turn, (side, data) in enumerate(said):
+        before = said[:turn] if is_start else said[max(0, turn - 1) : turn]
+        # One that is seen from its middle begins at a packet, or within one.
+        for begin in (0, 1) if not is_start and not before else (0,):
+            for offset in range(begin, len(data)):
+                rest = len(data) - offset
+                for size in {min(3, rest), min(40, rest), rest}:
+                    watch = Watch(is_start=is_start, knows_sides=knows_sides)
+                    watch.take(before).take([(side, data[begin:offset])]).lose(side, size)
+                    watch.take([(side, data[offset + size :]), *said[turn + 1 :]]).end()
+                    assert {*watch.verdicts, watch.verdict} <= allowed, (turn, begin, offset, size)
+
+
 @given(st.lists(st.tuples(st.sampled_from([CLIENT, SERVER]), st.binary(max_size=300)), max_size=12), st.booleans())
 def test_any_bytes_are_watched_and_are_nothing_in_the_clear(said: list[Said], is_start: bool) -> None:
     watch = Watch(is_start=is_start).take(said).end()
