@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +17,11 @@ from monitor.reporting.status import MOST_FLOWS, GonePlaintext, Standing, foremo
 from monitor.reporting.status_page import monitor_page
 from monitor.verdicts import Flow, TlsFacts, Verdict
 
-NOW = datetime.now(UTC)
 MANY = 700
 
 
 def make_flow(number: int = 1, verdict: Verdict = Verdict.PLAINTEXT_REPLICATION, **changes: Any) -> Flow:
-    last = NOW.timestamp() - 90
+    last = time.time() - 90
     settings: dict[str, Any] = {
         "evidence": ["MySQL's greeting", "COM_BINLOG_DUMP", "the event stream"],
         "first_seconds": last - 60,
@@ -37,7 +37,7 @@ def facts(*flows: Flow, masking: Masking | None = None, gone: GonePlaintext | No
     interfaces = [InterfaceReading("eth0", is_up=True, packets=10, dropped=0, is_dropping=False)]
     counted = Reading(**{"active": active, "flows": active, "interfaces": interfaces} | reading)
     foremost = [flow_fields(flow, masking) for flow in sorted(flows, key=foremost_first)[:MOST_FLOWS]]
-    standing = Standing(version="1.2.3", started=NOW - timedelta(days=2), ports=frozenset({3306}))
+    standing = Standing(version="1.2.3", started=datetime.now(UTC) - timedelta(days=2), ports=frozenset({3306}))
     made = monitor_status(standing, counted, foremost, gone or GonePlaintext(masking))
     assert json.loads(json.dumps(made)) == made
     return made
