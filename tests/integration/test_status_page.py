@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Error
+from playwright.sync_api import Browser
 
 from testbed.browser import running_browser
 from testbed.flavours import Flavour
 from testbed.hosts import Network
 from tests.integration.conftest import Pki
-from tests.integration.lab import PASSWORD, Proxy, RouteConfig, replicating, toml
+from tests.integration.lab import PASSWORD, Authority, Proxy, RouteConfig, replicating
 from tests.integration.pages.tab import PHONE_WIDTH, TABLE_WIDTH, opened
 from tests.integration.test_monitor import LISTEN_PORT, MonitorProgram
 from tests.monitor.matrix.stand import Stand
@@ -23,9 +23,10 @@ IMAGE, TURNED, LONG = "<img src=x onerror=alert(1)>", "\u202egnp.exe", "w" * 90
 
 
 @pytest.fixture(scope="module")
-def stand(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
+def stand(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stand]:
     folder = tmp_path_factory.mktemp("seen")
-    with Network() as network, Stand(Flavour.MYSQL_9_7, network.add_host("host"), folder, pki.authority) as made:
+    authority = Authority(folder / "authority")
+    with Network() as network, Stand(Flavour.MYSQL_9_7, network.add_host("host"), folder, authority) as made:
         yield made
 
 
@@ -80,8 +81,8 @@ def test_the_proxys_page_shows_what_goes_on_and_keeps_up(
             kinds = {"own certificate", "CRL", "authority"}
             assert {kind for row in tab.rows("certificates") for kind in kinds if kind in row} == kinds
             assert page.locator("#pulse").inner_text() == "live"
-            tab.assert_fits(TABLE_WIDTH)
-            tab.assert_fits(PHONE_WIDTH)
+            tab.assert_fits(TABLE_WIDTH, "light", "dark")
+            tab.assert_fits(PHONE_WIDTH, "light")
         tab.ask_now()
         tab.wait_for_text("#sessions", "Nobody is connected.")
         proxy.routes[0].listen = "nowhere"
@@ -97,7 +98,7 @@ def test_the_proxys_page_shows_what_goes_on_and_keeps_up(
         tab.wait_for_text("[role=status]", "No longer current: the endpoint does not answer.")
         assert page.locator("#pulse").get_attribute("data-state") == "stale"
         assert tab.rows("certificates"), "what was known last stays"
-        tab.assert_fits(PHONE_WIDTH)
+        tab.assert_fits(PHONE_WIDTH, "dark")
 
 
 def test_what_a_peer_calls_itself_is_text(stand: Stand, pki: Pki, proxy: Proxy, browser: Browser) -> None:
@@ -138,24 +139,6 @@ def test_it_is_used_by_keyboard(proxy: Proxy, browser: Browser) -> None:
         tab.assert_behaved()
 
 
-def test_behind_mutual_tls_it_opens_for_whom_the_authority_knows(pki: Pki, tmp_path: Path) -> None:
-    route = RouteConfig("127.0.0.1:1", [{"name": "local", "accounts": ["repl"]}])
-    files = {"certificate": pki.proxy.certificate, "key": pki.proxy.key, "ca": pki.authority.ca}
-    tls = "\n".join(["[admin.tls]", *(f"{name} = {toml(path)}" for name, path in files.items())])
-    with Proxy(tmp_path / "proxy", route, limits=tls) as proxy, running_browser() as browser:
-        origin = f"https://127.0.0.1:{proxy.admin_port}"
-        shown = {"origin": origin, "certPath": pki.replica.certificate, "keyPath": pki.replica.key}
-        with opened(browser, f"{origin}/", ignore_https_errors=True, client_certificates=[shown]) as tab:
-            own, authority = tab.rows("certificates")
-            assert "admin endpoint" in own
-            assert "admin endpoint" in authority
-            first = tab.page.locator("#as-of").inner_text()
-            tab.page.wait_for_function("(first) => document.getElementById('as-of').innerText > first", arg=first)
-            tab.assert_behaved()
-        with pytest.raises(Error, match="ERR_"), opened(browser, f"{origin}/", ignore_https_errors=True):
-            pass
-
-
 def test_the_monitors_page_is_loud_about_replication_in_the_clear(
     stand: Stand, browser: Browser, tmp_path: Path
 ) -> None:
@@ -171,8 +154,8 @@ def test_the_monitors_page_is_loud_about_replication_in_the_clear(
             assert [text for text in ("plaintext-replication", "COM_BINLOG_DUMP_GTID") if text not in flow] == []
             assert tab.page.locator(".tile.bad").inner_text().split("\n") == ["Replication in the clear", "1", "now"]
             assert "up" in tab.rows("interfaces")[0]
-            tab.assert_fits(TABLE_WIDTH)
-            tab.assert_fits(PHONE_WIDTH)
+            tab.assert_fits(TABLE_WIDTH, "light", "dark")
+            tab.assert_fits(PHONE_WIDTH, "light")
         stand.work()
         monitor.wait_for("flow_ended")
         tab.ask_now()

@@ -85,11 +85,11 @@ class Tab:
         assert {"color-contrast", "html-has-lang", "landmark-one-main", "region"} <= looked_at
         return [f"{fault['id']}: {[node['html'] for node in fault['nodes']]}" for fault in found["violations"]]
 
-    def assert_fits(self, width: int) -> None:
-        """Nothing is wider than the window, and axe-core finds nothing, in light and in dark."""
+    def assert_fits(self, width: int, *schemes: Literal["light", "dark"]) -> None:
+        """Nothing is wider than the window, and axe-core finds nothing."""
         self.page.set_viewport_size({"width": width, "height": 800})
         assert self.width_of_content() <= width
-        assert (self.faults("light"), self.faults("dark")) == ([], [])
+        assert [fault for scheme in schemes for fault in self.faults(scheme)] == []
 
     def assert_behaved(self) -> None:
         assert self.page.evaluate("window.violations") == []
