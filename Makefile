@@ -31,7 +31,7 @@ test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/python -m testbed packages tests/integration/pages
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios
 	$(BIN)/python -m bench.relay

@@ -233,10 +233,10 @@ def _ask(arguments: argparse.Namespace, path: str) -> tuple[int, str]:
         where = Path(address.path) if isinstance(address, UnixAddress) else (address.host, address.port)
         return ask(where, path, tls)
     except Unreachable as error:
-        hint = "is `binlock-proxy run` running?"
+        said = f"no proxy answers at {listen}: {error}; is `binlock-proxy run` running?"
         if tls is not None:
-            hint += " It wants a certificate of its authority, for clients: see --certificate, --key and --ca"
-        raise _AdminUnreachable(f"no proxy answers at {listen}: {error}; {hint}") from error
+            said += " It wants a certificate for clients: see --certificate, --key and --ca"
+        raise _AdminUnreachable(said) from error
 
 
 def _client_tls(arguments: argparse.Namespace, config: Config) -> ClientTls | None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 from testbed.demo.sidecars import PROGRAMS
 from testbed.programs import Place, Program, ProgramError
 
-# On the bridge there is no loopback to listen on.
+# On the bridge there is no loopback to listen on; the network is the demonstration's own.
 LISTEN = "0.0.0.0:9308"
 STOP_SECONDS = 20
 TLS, PLAINTEXT = "tls", "plaintext-replication"
@@ -52,7 +52,8 @@ class Watch:
             ports: those of servers.
         """
         folder.mkdir(parents=True)
-        argv = [str(PROGRAMS / "binlock-monitor"), "run", "--interface", interface, "--listen", LISTEN]
+        argv = [str(PROGRAMS / "binlock-monitor"), "run", "--interface", interface]
+        argv += ["--listen", LISTEN, "--unsafe-listen"]
         for port in ports:
             argv += ["--port", str(port)]
         if os.geteuid() != 0:

@@ -225,7 +225,7 @@ def test_the_sources_certificate_is_judged_while_the_stream_runs_too(
     pair: Pair, pki: Pki, replica_side: StartProxy, cause: str
 ) -> None:
     name = f"source-{next(_numbers)}.example"
-    lifetime = ("--seconds", "6") if cause == "expired" else ()
+    lifetime = ("--seconds", "12") if cause == "expired" else ()
     leaf = pki.authority.issue("source", name, "--ip", "127.0.0.1", *lifetime)
     table = pair.table()
     proxy = replica_side()
