@@ -26,11 +26,13 @@ lint: venv  ## style, types, import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m grafana --check
 
 test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/python -m testbed packages tests/integration/pages
+	$(BIN)/python -m testbed packages tests/grafana/checking
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios

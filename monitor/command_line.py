@@ -6,6 +6,7 @@ import argparse
 import functools
 import ipaddress
 import json
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING
 
 from monitor.files.recordings import RecordingError
 from monitor.reading import read_flows
-from monitor.reporting.logs import log_packet_defect, set_up_logging
+from monitor.reporting.logs import log_event, log_packet_defect, set_up_logging
 from monitor.reporting.masking import Masking, MaskKeyError
 from monitor.reporting.report import Report, flow_fields, printable
 from monitor.verdicts import Flow, Verdict
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import handed_over_sockets
 
 if TYPE_CHECKING:
     from endpoint.tls import TlsFiles
@@ -84,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (_Unusable, MaskKeyError) as error:
+    except (_Unusable, MaskKeyError, SupervisionError) as error:
         print(f"binlock-monitor: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
@@ -301,6 +304,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # First of all: what nobody took would be mistaken for one of our own.
+    handed_over = handed_over_sockets(os.environ)
     # Loaded here, as it takes a while and needs more than `read` does.
     try:
         import trio  # noqa: PLC0415
@@ -331,10 +336,13 @@ def _run(arguments: argparse.Namespace) -> ExitCode:
         masking=_masking(arguments),
         tls=_tls_files(arguments),
     )
-    monitor = Monitor(settings, captures)
+    notifier = Notifier.from_environment(
+        os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
+    )
+    monitor = Monitor(settings, captures, notifier=notifier, handed_over=handed_over)
     try:
         monitor.open(drop_privileges)
-    except (CaptureError, PrivilegeError, TlsFileError) as error:
+    except (CaptureError, PrivilegeError, SupervisionError, TlsFileError) as error:
         raise _Unusable(str(error)) from error
     except OSError as error:
         raise _Unusable("cannot listen on {}:{}: {}".format(*arguments.listen, error)) from error

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -35,6 +35,10 @@ from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
 from monitor.tracking.settled import SettledDirection, SettledDirections
+from monitor.verdicts import Verdict
+from supervision.liveness import Pulse, keep_telling
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import require_address
 
 # Others have their turn after so many packets.
 _PACKETS_A_TURN = 128
@@ -45,6 +49,11 @@ _TICKS_A_LOOK = 4
 _MOST_KERNEL_KEYS = 500
 _RECENTLY_SECONDS = 60
 _AFTER_DEFECT_SECONDS = 1
+# An interface on which nothing comes is looked after so often all the same.
+_IDLE_SECONDS = 0.5
+_END_SECONDS = 10
+# What the service manager calls the socket of the endpoint.
+ENDPOINT_SOCKET = "endpoint"
 
 Take = Callable[[bytes, int, float, int], object]
 
@@ -144,9 +153,27 @@ class Watched:
 class Monitor:
     """Watches interfaces, and answers at the endpoint, until it is told to stop."""
 
-    def __init__(self, settings: Settings, captures: Iterable[Capture]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        captures: Iterable[Capture],
+        *,
+        notifier: Notifier | None = None,
+        handed_over: Mapping[str, socket.socket] | None = None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            settings: what the command line says.
+            captures: the interfaces.
+            notifier: the way to the service manager, if there is one.
+            handed_over: the listening socket of the service manager, named `endpoint`.
+        """
         self._settings = settings
         self._started = datetime.now(UTC)
+        self._notifier = notifier or Notifier()
+        self._pulse = Pulse()
+        self._handed_over = dict(handed_over or {})
         self._watched = [Watched(capture) for capture in captures]
         self._metrics = Metrics(installed_version(), self._read)
         self._findings = Findings(settings.masking, self._metrics)
@@ -196,9 +223,10 @@ class Monitor:
             PrivilegeError: privileges cannot be given up.
             TlsFileError: a file of the endpoint's TLS cannot be used.
             OSError: the endpoint's address is taken, or not ours.
+            SupervisionError: what the service manager hands over is not the endpoint's.
         """
         self._load_tls()
-        self._listening = open_tcp_sockets(*self._settings.listen)
+        self._listening = self._taken_over() or open_tcp_sockets(*self._settings.listen)
         for watched in self._watched:
             watched.capture.open()
         if self._settings.user:
@@ -212,13 +240,18 @@ class Monitor:
                 self._log_start()
                 nursery.start_soon(self._endpoint.run, self._listening)
                 nursery.start_soon(self._tick_on)
+                nursery.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
+                self._notifier.ready(self._status())
                 async for number in signals:
                     log_event(logging.INFO, "signal", name=signal.Signals(number).name)
                     if number != signal.SIGHUP:
                         break
+                    self._notifier.reloading()
                     self._reload_tls()
+                    self._notifier.ready(self._status())
+                self._notifier.stopping("stopping", _END_SECONDS)
                 nursery.cancel_scope.cancel()
         self._stop()
 
@@ -251,6 +284,25 @@ class Monitor:
         else:
             log_event(logging.INFO, "tls_reloaded")
 
+    def _taken_over(self) -> list[socket.socket]:
+        for name, sock in self._handed_over.items():
+            if name != ENDPOINT_SOCKET:
+                raise SupervisionError(
+                    f"the service manager hands over a socket named {name!r}: FileDescriptorName= must be "
+                    f"{ENDPOINT_SOCKET}"
+                )
+            require_address(sock, name, *self._settings.listen)
+        return list(self._handed_over.values())
+
+    def _status(self) -> str:
+        """One line for people."""
+        active = self._table.active()
+        interfaces = ", ".join(
+            f"{watched.capture.name}{'' if watched.capture.is_up else ' (down)'}" for watched in self._watched
+        )
+        plain = active[Verdict.PLAINTEXT_REPLICATION]
+        return f"watching {interfaces}: {plain} of {sum(active.values())} flows replicate in the clear"
+
     def _log_start(self) -> None:
         ports = self._settings.ports
         log_event(
@@ -270,11 +322,16 @@ class Monitor:
         log_event(logging.INFO, "stopped")
 
     async def _watch(self, capture: Capture) -> None:
+        part = f"capture on {capture.name}"
+        self._pulse.beat(part)
         while True:
-            await trio.lowlevel.wait_readable(capture.fileno())
+            with trio.move_on_after(_IDLE_SECONDS):
+                await trio.lowlevel.wait_readable(capture.fileno())
             try:
                 while self._drain(capture) == _PACKETS_A_TURN:
+                    self._pulse.beat(part)
                     await trio.lowlevel.checkpoint()
+                self._pulse.beat(part)
             except Exception as error:  # noqa: BLE001 - what one interface brings must not end the watch of the others
                 log_defect(error, interface=capture.name)
                 await trio.sleep(_AFTER_DEFECT_SECONDS)
@@ -289,9 +346,11 @@ class Monitor:
 
     async def _tick_on(self) -> None:
         ticks = 0
+        self._pulse.beat("looks at flows and interfaces")
         while True:
             try:
                 self._tick(time.time(), has_second_passed=ticks % _TICKS_A_LOOK == 0)
+                self._pulse.beat("looks at flows and interfaces")
             except Exception as error:  # noqa: BLE001 - the watch goes on
                 log_defect(error)
                 await trio.sleep(_AFTER_DEFECT_SECONDS)
@@ -373,6 +432,10 @@ def busiest(settled: SettledDirections, most: int) -> list[bytes]:
         return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
 
     return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
+
+
+def _log_silence(parts: list[str]) -> None:
+    log_event(logging.ERROR, "watchdog_withheld", parts=parts)
 
 
 def _log_endpoint_defect(error: Exception) -> None:

@@ -13,6 +13,7 @@ from endpoint.listening import open_tcp_sockets, open_unix_socket
 from proxy.addresses import UnixAddress, parse_address
 from proxy.metrics import Metrics
 from proxy.sessions import SessionRegistry
+from supervision.sockets import require_address, require_path
 
 
 class Readiness(Protocol):
@@ -46,13 +47,24 @@ def admin_pages(metrics: Metrics, registry: SessionRegistry, readiness: Readines
     return {"/metrics": show_metrics, "/healthz": alive, "/readyz": show_readiness, "/sessions": show_sessions}
 
 
-def open_admin_sockets(address_text: str) -> list[socket.socket]:
+def open_admin_sockets(address_text: str, handed_over: socket.socket | None = None) -> list[socket.socket]:
     """Listens where the configuration says.
+
+    Args:
+        address_text: as in the configuration.
+        handed_over: a socket that the service manager has opened there already.
 
     Raises:
         OSError: the address is taken, or not ours.
+        SupervisionError: what was handed over listens elsewhere.
     """
     address = parse_address(address_text)
     if isinstance(address, UnixAddress):
-        return [open_unix_socket(Path(address.path))]
-    return open_tcp_sockets(address.host, address.port)
+        if handed_over is None:
+            return [open_unix_socket(Path(address.path))]
+        require_path(handed_over, "admin", address.path)
+        return [handed_over]
+    if handed_over is None:
+        return open_tcp_sockets(address.host, address.port)
+    require_address(handed_over, "admin", address.host, address.port)
+    return [handed_over]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+import os
 import sys
 from collections.abc import Callable
 from datetime import timedelta
@@ -18,10 +20,13 @@ from endpoint.asking import Unreachable, ask
 from endpoint.tls import ClientTls, TlsFileError, TlsFiles
 from proxy.addresses import UnixAddress, parse_address
 from proxy.config import Config, ConfigError, load_config
+from proxy.logs import log_event
 from proxy.material import load_leaf, peer_name
 from proxy.outcomes import ListenError
 from proxy.server import Server
 from proxy.site import Route, admin_files, admin_table, load_site
+from supervision.notifier import Notifier, SupervisionError
+from supervision.sockets import handed_over_sockets
 
 _DEFAULT_CONFIG = "/etc/binlock/proxy.toml"
 
@@ -39,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
-    except (ConfigError, ListenError, _AdminUnreachable) as error:
+    except (ConfigError, ListenError, SupervisionError, _AdminUnreachable) as error:
         print(f"binlock-proxy: {error}", file=sys.stderr)
         return ExitCode.FAILED if isinstance(error, _AdminUnreachable) else ExitCode.UNUSABLE
     except BrokenPipeError:
@@ -109,10 +114,15 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
+    # First of all: what nobody took would be mistaken for one of our own.
+    handed_over = handed_over_sockets(os.environ)
+    notifier = Notifier.from_environment(
+        os.environ, lambda error: log_event(logging.WARNING, "notify_failed", detail=str(error))
+    )
     site = load_site(arguments.config)
     try:
-        trio.run(Server(arguments.config, site).run)
-    except* (OSError, ListenError) as group:
+        trio.run(Server(arguments.config, site, notifier=notifier, handed_over=handed_over).run)
+    except* (OSError, ListenError, SupervisionError) as group:
         first = _first(group)
         raise ListenError(
             f"admin: cannot listen on {site.config.admin.listen}: {first}" if isinstance(first, OSError) else str(first)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import trio
@@ -14,6 +14,8 @@ from proxy.addresses import TcpAddress
 from proxy.logs import log_event
 from proxy.outcomes import ListenError
 from proxy.site import Route
+from supervision.notifier import SupervisionError
+from supervision.sockets import require_address
 
 # A burst of replicas that reconnect together must not meet a full queue; the kernel caps it at net.core.somaxconn.
 _BACKLOG = 4096
@@ -35,13 +37,17 @@ class _Listener:
 class Listeners:
     """One listening socket for each route, by address."""
 
-    def __init__(self, current_route: Callable[[str], Route | None]) -> None:
+    def __init__(
+        self, current_route: Callable[[str], Route | None], handed_over: Mapping[str, socket.socket] | None = None
+    ) -> None:
         """Nothing is opened yet.
 
         Args:
             current_route: a route by its name, as the configuration in force has it.
+            handed_over: listening sockets of the service manager, by the names of routes.
         """
         self._current_route = current_route
+        self._handed_over = dict(handed_over or {})
         self._open: dict[TcpAddress, _Listener] = {}
         self._serving: tuple[trio.Nursery, trio.Nursery, ServeOne] | None = None
 
@@ -54,11 +60,17 @@ class Listeners:
         """Where each route listens in fact, for the log."""
         return {f"route_{one.route}": str(TcpAddress(*one.sock.getsockname()[:2])) for one in self._open.values()}
 
+    def idle(self) -> list[str]:
+        """The sockets of the service manager that no route uses: who connects there waits for nothing."""
+        used = {one.sock for one in self._open.values()}
+        return [name for name, sock in self._handed_over.items() if sock not in used]
+
     def prepare(self, routes: Iterable[Route]) -> dict[TcpAddress, _Listener]:
         """Opens what these routes need and is not open; nothing is accepted there before `commit` or `serve`.
 
         Raises:
-            ListenError: an address is taken, or not ours; what was opened here is closed again.
+            ListenError: an address is taken, or not ours, or a socket that was handed over is not the route's; what was
+                opened here is closed again.
         """
         prepared: dict[TcpAddress, _Listener] = {}
         opened: list[socket.socket] = []
@@ -66,8 +78,11 @@ class Listeners:
             for route in routes:
                 kept = self._open.get(route.listen)
                 if kept is None:
-                    opened.append(_listen(route))
-                    kept = _Listener(route.listen, opened[-1], route.name, trio.CancelScope())
+                    sock = self._taken_over(route)
+                    if sock is None:
+                        sock = _listen(route)
+                        opened.append(sock)
+                    kept = _Listener(route.listen, sock, route.name, trio.CancelScope())
                 prepared[route.listen] = _Listener(route.listen, kept.sock, route.name, kept.scope)
         except ListenError:
             for sock in opened:
@@ -92,8 +107,7 @@ class Listeners:
             return
         acceptors, sessions, serve_one = self._serving
         for address in self._open.keys() - prepared.keys():
-            self._open[address].scope.cancel()
-            self._open[address].sock.close()
+            self._end(self._open[address])
         new = prepared.keys() - self._open.keys()
         self._open = dict(prepared)
         for address in new:
@@ -104,13 +118,31 @@ class Listeners:
         for listener in self._open.values():
             listener.scope.cancel()
             listener.sock.close()
+        for sock in self._handed_over.values():
+            sock.close()
         self._open.clear()
+
+    def _taken_over(self, route: Route) -> socket.socket | None:
+        sock = self._handed_over.get(route.name)
+        if sock is None or any(sock is one.sock for one in self._open.values()):
+            return None
+        try:
+            require_address(sock, route.name, route.listen.host, route.listen.port)
+        except (OSError, SupervisionError) as error:
+            raise ListenError(f"route {route.name!r}: {error}") from error
+        return sock
+
+    def _end(self, listener: _Listener) -> None:
+        listener.scope.cancel()
+        # One that was handed over cannot be opened again, should a later configuration have its route once more.
+        if listener.sock not in self._handed_over.values():
+            listener.sock.close()
 
     async def _accept(self, mine: _Listener, sessions: trio.Nursery, serve_one: ServeOne) -> None:
         with mine.scope:
-            while not _is_closed(mine.sock):
+            while not _has_ended(mine):
                 await trio.lowlevel.wait_readable(mine.sock)
-                if _is_closed(mine.sock):
+                if _has_ended(mine):
                     # A reload closed it in the moment in which a replica came.
                     return
                 try:
@@ -130,8 +162,8 @@ class Listeners:
                 sessions.start_soon(serve_one, sock, route)
 
 
-def _is_closed(sock: socket.socket) -> bool:
-    return sock.fileno() == -1
+def _has_ended(listener: _Listener) -> bool:
+    return listener.scope.cancel_called
 
 
 def _listen(route: Route) -> socket.socket:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -28,12 +29,18 @@ from proxy.standing import fallen, worn_out
 from proxy.status import Standing, proxy_status
 from proxy.status_page import proxy_page
 from proxy.watch import signature_of
+from supervision.liveness import Pulse, keep_telling
+from supervision.notifier import Notifier
 
+# What the service manager calls the socket of the endpoint; the others have the names of routes.
+ADMIN_SOCKET = "admin"
 # How often sessions are looked at; a session must be gone within a second of the cause.
 _SUPERVISION_SECONDS = 0.25
 # How often files are looked at, and for how long they must have been left alone before they are read: half-written
 # files and a certificate without its new key settle in that time.
 _WATCH_SECONDS = 0.5
+# After the drain, until the process has ended.
+_END_SECONDS = 5
 
 
 class Server:
@@ -44,7 +51,23 @@ class Server:
         is_draining: whether it has been told to stop.
     """
 
-    def __init__(self, path: Path, site: Site) -> None:
+    def __init__(
+        self,
+        path: Path,
+        site: Site,
+        *,
+        notifier: Notifier | None = None,
+        handed_over: Mapping[str, socket.socket] | None = None,
+    ) -> None:
+        """Nothing is opened yet.
+
+        Args:
+            path: of the configuration.
+            site: what it comes to.
+            notifier: the way to the service manager, if there is one.
+            handed_over: the listening sockets of the service manager, by the names of their routes; `admin` is the
+                endpoint's.
+        """
         self._path = path
         self._site = site
         self.registry = SessionRegistry()
@@ -53,7 +76,11 @@ class Server:
         self._started = self._in_force_since = datetime.now(UTC)
         self._metrics = Metrics(_version())
         self._runtime = Runtime(site.config.limits, self._metrics, self.registry, PasswordKey())
-        self._listeners = Listeners(self._current_route)
+        self._notifier = notifier or Notifier()
+        self._pulse = Pulse()
+        self._handed_over = dict(handed_over or {})
+        self._admin_socket = self._handed_over.pop(ADMIN_SOCKET, None)
+        self._listeners = Listeners(self._current_route, self._handed_over)
         self._seen = signature_of(site.files)
         self._reloading = trio.Lock()
         self._admin = Endpoint(
@@ -88,19 +115,22 @@ class Server:
         """Listens, serves, and returns after SIGTERM or SIGINT and the drain.
 
         Raises:
-            ListenError: an address is taken, or not ours.
+            ListenError: an address is taken, or not ours, or what the service manager hands over is nobody's.
         """
         self._comes_into_force(self._site)
+        self._refuse_strangers()
         prepared = self._listeners.prepare(self._site.routes)
-        admin_sockets = open_admin_sockets(self._site.config.admin.listen)
+        admin_sockets = open_admin_sockets(self._site.config.admin.listen, self._admin_socket)
         async with trio.open_nursery() as everything:
             everything.start_soon(self._admin.run, admin_sockets)
             everything.start_soon(self._supervise)
+            everything.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
             async with trio.open_nursery() as sessions:
                 async with trio.open_nursery() as acceptors:
                     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                         self._listeners.serve(prepared, acceptors, sessions, self._serve_one)
-                        log_event(logging.INFO, "listening", **self._listeners.addresses())
+                        log_event(logging.INFO, "listening", **self._listeners.addresses(), **self._given())
+                        self._notifier.ready(self._status())
                         acceptors.start_soon(self._watch_files)
                         async for number in signals:
                             log_event(logging.INFO, "signal", name=signal.Signals(number).name)
@@ -119,7 +149,9 @@ class Server:
             # Looked at before it is read, so that what changes meanwhile is read again. So is all of it, once, if the
             # new site has other files.
             self._seen = await trio.to_thread.run_sync(signature_of, self._site.files)
+            self._notifier.reloading()
             await self._reload()
+            self._notifier.ready(self._status())
 
     async def _reload(self) -> None:
         try:
@@ -139,6 +171,10 @@ class Server:
             self._admin.tls = site.admin.server
         self._site = site
         self._listeners.commit(prepared)
+        for name in self._listeners.idle():
+            log_event(
+                logging.WARNING, "socket_without_route", name=name, detail="stop its socket unit, or name a route so"
+            )
         self._comes_into_force(site)
         ended = self._look_after_sessions()
         log_event(logging.INFO, "reloaded", routes=len(site.routes), sessions=len(self.registry), sessions_ended=ended)
@@ -175,6 +211,7 @@ class Server:
         while True:
             await trio.sleep(_SUPERVISION_SECONDS)
             self._look_after_sessions()
+            self._pulse.beat("sessions")
 
     def _look_after_sessions(self) -> int:
         """Ends the sessions that no longer stand; one that logged in across a reload is judged under both routes."""
@@ -214,14 +251,46 @@ class Server:
                 await self.reload()
             candidate = now
 
+    def _refuse_strangers(self) -> None:
+        """Refuses sockets that were handed over under a name that nobody here has."""
+        routes = [route.name for route in self._site.routes]
+        if self._admin_socket is not None and ADMIN_SOCKET in routes:
+            raise ListenError(f"socket {ADMIN_SOCKET!r} is the endpoint's; rename the route {ADMIN_SOCKET!r}")
+        for name in self._handed_over:
+            if name not in routes:
+                raise ListenError(
+                    f"the service manager hands over a socket named {name!r}, and there is no such route: "
+                    f"FileDescriptorName= must be one of {', '.join([*routes, ADMIN_SOCKET])}"
+                )
+
+    def _given(self) -> dict[str, list[str]]:
+        names = [*self._handed_over, *([ADMIN_SOCKET] if self._admin_socket is not None else [])]
+        return {"handed_over": names} if names else {}
+
+    def _status(self) -> str:
+        """One line for people."""
+        if self.is_draining:
+            return f"draining: {_counted(len(self.registry), 'session')} left"
+        line = f"{_counted(len(self._site.routes), 'route')}, {_counted(len(self.registry), 'session')}"
+        return f"{line}; the last reload failed: {self._reload_error}" if self._reload_error else line
+
     def _drain(self, sessions: trio.Nursery) -> None:
         self.is_draining = True
         self._listeners.close()
         seconds = self._runtime.limits.drain_seconds
         log_event(logging.INFO, "draining", sessions=len(self.registry), seconds=seconds)
+        self._notifier.stopping(self._status(), seconds + _END_SECONDS)
         sessions.cancel_scope.deadline = trio.current_time() + seconds
         for record in self.registry:
             record.end(Ending(Reason.DRAINED, "shutting down"))
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _log_silence(parts: list[str]) -> None:
+    log_event(logging.ERROR, "watchdog_withheld", parts=parts)
 
 
 def _restart_marks(site: Site) -> tuple[str, bool]:

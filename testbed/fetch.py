@@ -54,11 +54,15 @@ RECIPES = {
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
     # For the status pages, with faces of its own, so that pictures are the same everywhere.
     "chromium": Recipe("bookworm", ("chromium-headless-shell", "fonts-inter", "fonts-jetbrains-mono")),
+    # Debian 12's and the newest service manager, for the units in deploy/systemd.
+    "systemd": Recipe("bookworm", ("systemd",), installed="systemd-analyze"),
+    "systemd-sid": Recipe("sid", ("systemd",)),
     # Go programs need the C library and nothing else. amtool comes with Alertmanager; sid packs promtool apart.
     "prometheus": Recipe("bookworm", ("libc6",), ("prometheus",)),
     "prometheus-sid": Recipe("sid", ("libc6",), ("prometheus", "promtool")),
     "alertmanager": Recipe("bookworm", ("libc6",), ("prometheus-alertmanager",)),
     "alertmanager-sid": Recipe("sid", ("libc6",), ("prometheus-alertmanager",)),
+    "docker-compose": Recipe("sid", ("libc6",), ("docker-compose",)),
     # Whose traffic the monitor must not take for MySQL's. The server of PostgreSQL without its compiler and Perl.
     "redis": Recipe("bookworm", ("redis-server", "redis-tools")),
     "postgresql": Recipe(
@@ -118,7 +122,7 @@ class Bundle:
         """The dynamic loader, and the folders with libraries joined by colons."""
         triplet, loader = self._loader_names
         roots = self._library_folders(triplet)
-        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so.*")}
+        nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
         return str(self.path(f"usr/lib/{triplet}/{loader}", f"lib/{triplet}/{loader}")), libraries
 

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from supervision.journal import for_journal
+
 logger = logging.getLogger("binlock.monitor")
 
 
 def set_up_logging(level: str, style: Literal["json", "text"]) -> None:
     """Sends the log to standard error, from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter() if style == "json" else _TextFormatter())
+    handler.setFormatter(for_journal(_JsonFormatter() if style == "json" else _TextFormatter()))
     logger.handlers[:] = [handler]
     logger.setLevel(level.upper())
     logger.propagate = False

@@ -57,7 +57,7 @@ class Watchers:
         version: what the names of the bundles end in.
     """
 
-    def __init__(self, folder: Path, version: str, host: Host, targets: dict[str, int]) -> None:
+    def __init__(self, folder: Path, version: str, host: Host, targets: dict[str, list[int]]) -> None:
         """Nothing is started yet.
 
         Args:
@@ -83,14 +83,14 @@ class Watchers:
             host=host,
         )
 
-    def _configuration(self, targets: dict[str, int]) -> dict[str, Any]:
+    def _configuration(self, targets: dict[str, list[int]]) -> dict[str, Any]:
         return {
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES / "*.yaml")],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": [self.alertmanager.address]}]}]},
             "scrape_configs": [
-                {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
-                for job, port in targets.items()
+                {"job_name": job, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}]}
+                for job, ports in targets.items()
             ],
         }
 
@@ -146,10 +146,9 @@ class ObservedSite:
             ObservedProxy(self.folder / "proxy", *self.routes(), host=self.source_host)
         )
         self.monitor_port = free_port()
-        self.monitor = self._stack.enter_context(self._monitor_program())
-        self.monitor.wait_for_log('"event": "started"')
+        self.monitor = self.start_monitor("eth0", self.monitor_port)
         self.replicate_through_proxy(self.settled)
-        targets = {"binlock-proxy": self.proxy.admin_port, "binlock-monitor": self.monitor_port}
+        targets = {"binlock-proxy": [self.proxy.admin_port], "binlock-monitor": self.monitor_ports()}
         self.watchers = {
             version: Watchers(self.folder / f"watchers{version}", version, self.source_host, targets)
             for version in VERSIONS
@@ -208,22 +207,22 @@ class ObservedSite:
             **options,
         )
 
-    @contextmanager
-    def monitor_stopped(self) -> Iterator[None]:
-        """The monitor is ended in order, and runs again afterwards."""
-        assert self.monitor.terminate() == 0
-        yield
-        self.monitor.start()
-        self.monitor.wait_for_log('"event": "started"')
+    def monitor_ports(self) -> list[int]:
+        """Where monitors answer."""
+        return [self.monitor_port]
 
-    def _monitor_program(self) -> Program:
-        return Program(
+    def start_monitor(self, interface: str, port: int) -> Program:
+        """A monitor on the source's host that answers at the port, until the end of the site."""
+        program = Program(
             [
-                BIN / "binlock-monitor", "run", "--interface", "eth0", "--port", str(self.source.port),
-                "--port", str(PROXY_PORT), "--listen", f"127.0.0.1:{self.monitor_port}",
+                BIN / "binlock-monitor", "run", "--interface", interface, "--port", str(self.source.port),
+                "--port", str(PROXY_PORT), "--listen", f"127.0.0.1:{port}",
                 # Where nobody is root, there is no other user to become.
                 "--user", "",
             ],
-            log=self.folder / "monitor.log",
+            log=self.folder / f"monitor-{interface}.log",
             host=self.source_host,
         )  # fmt: skip
+        self._stack.enter_context(program)
+        program.wait_for_log('"event": "started"')
+        return program
