@@ -9,7 +9,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
@@ -18,7 +17,6 @@ import trio
 from endpoint.answers import Answer
 from endpoint.exposition import exposition
 from endpoint.listening import open_tcp_sockets
-from endpoint.page import status_pages
 from endpoint.serving import Endpoint
 from endpoint.tls import ServerTls, TlsFileError, TlsFiles
 from monitor.capture.flood import FloodGate
@@ -30,7 +28,6 @@ from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
 from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
 from monitor.reporting.status import MOST_FLOWS, Standing, foremost_first, monitor_status
-from monitor.reporting.status_page import monitor_page
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
@@ -170,7 +167,7 @@ class Monitor:
             handed_over: the listening socket of the service manager, named `endpoint`.
         """
         self._settings = settings
-        self._started = datetime.now(UTC)
+        self._standing = Standing(version=installed_version(), ports=settings.ports)
         self._notifier = notifier or Notifier()
         self._pulse = Pulse()
         self._handed_over = dict(handed_over or {})
@@ -183,7 +180,7 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
-        pages = monitor_pages(self) | status_pages(self.status, monitor_page)
+        pages = monitor_pages(self)
         self._endpoint = Endpoint(pages, on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal)
         self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
@@ -206,9 +203,7 @@ class Monitor:
     def status(self) -> dict[str, Any]:
         """The facts of the status page."""
         foremost = self._table.foremost(MOST_FLOWS, foremost_first)
-        standing = Standing(version=installed_version(), started=self._started, ports=self._settings.ports)
-        fields = [flow_fields(flow, self._settings.masking) for flow in foremost]
-        return monitor_status(standing, self._read(), fields, self._findings.gone)
+        return monitor_status(self._standing, self._read(), foremost, self._findings.gone)
 
     def open(self, give_up_privileges: Callable[[str], None]) -> None:
         """Opens everything that needs a privilege, and gives up privileges.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from collections import OrderedDict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -33,22 +33,26 @@ class Standing:
     """
 
     version: str
-    started: datetime
     ports: frozenset[int] | None
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 class GonePlaintext:
-    """Replication in the clear that is over: who looks an hour later still finds it. One entry a pair of hosts."""
+    """Replication in the clear that is over: who looks an hour later still finds it. One entry a pair of hosts.
+
+    Attributes:
+        masking: of addresses.
+    """
 
     def __init__(self, masking: Masking) -> None:
-        self._masking = masking
+        self.masking = masking
         self._pairs: OrderedDict[tuple[str, str], dict[str, Any]] = OrderedDict()
 
     def note(self, flow: Flow) -> None:
         """Takes a flow that is over."""
         pair = (host_of(flow.client), flow.server)
         former = self._pairs.pop(pair, None)
-        fields = flow_fields(flow, self._masking) | {"count": 1}
+        fields = flow_fields(flow, self.masking) | {"count": 1}
         if former is not None:
             fields |= {"first_seen": former["first_seen"], "count": former["count"] + 1}
         self._pairs[pair] = fields
@@ -61,17 +65,17 @@ class GonePlaintext:
 
 
 def monitor_status(
-    standing: Standing, reading: Reading, foremost: Iterable[dict[str, Any]], gone: GonePlaintext
+    standing: Standing, reading: Reading, foremost: Iterable[Flow], gone: GonePlaintext
 ) -> dict[str, Any]:
     """Everything that the page shows; times are ISO 8601 in UTC.
 
     Args:
         standing: of the process.
         reading: what is counted, taken now.
-        foremost: the fields of the first `MOST_FLOWS` flows in the order of `foremost_first`.
-        gone: replication in the clear that is over.
+        foremost: the first `MOST_FLOWS` flows in the order of `foremost_first`.
+        gone: replication in the clear that is over; as it masks addresses, so are those of all flows.
     """
-    flows = list(foremost)
+    flows = [flow_fields(flow, gone.masking) for flow in foremost]
     return {
         "program": "binlock-monitor",
         "host": socket.gethostname(),

@@ -12,7 +12,6 @@ from endpoint.page import Cell, Document, Table
 from endpoint.page.rendering import render
 from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Reading
-from monitor.reporting.report import flow_fields
 from monitor.reporting.status import MOST_FLOWS, GonePlaintext, Standing, foremost_first, monitor_status
 from monitor.reporting.status_page import monitor_page
 from monitor.verdicts import Flow, TlsFacts, Verdict
@@ -36,7 +35,7 @@ def facts(*flows: Flow, masking: Masking | None = None, gone: GonePlaintext | No
     active = {verdict: sum(flow.verdict is verdict for flow in flows) for verdict in Verdict}
     interfaces = [InterfaceReading("eth0", is_up=True, packets=10, dropped=0, is_dropping=False)]
     counted = Reading(**{"active": active, "flows": active, "interfaces": interfaces} | reading)
-    foremost = [flow_fields(flow, masking) for flow in sorted(flows, key=foremost_first)[:MOST_FLOWS]]
+    foremost = sorted(flows, key=foremost_first)[:MOST_FLOWS]
     standing = Standing(version="1.2.3", started=datetime.now(UTC) - timedelta(days=2), ports=frozenset({3306}))
     made = monitor_status(standing, counted, foremost, gone or GonePlaintext(masking))
     assert json.loads(json.dumps(made)) == made
