@@ -33,6 +33,7 @@ test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed packages tests/integration/clients
 	$(BIN)/python -m testbed packages tests/integration/pages
 	$(BIN)/python -m testbed packages tests/grafana/checking
+	$(BIN)/python -m testbed packages tests/audit/sarif
 	$(BIN)/pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 bench: venv  ## the relay and the monitor beside their peers, as ratios

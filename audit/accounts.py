@@ -21,6 +21,8 @@ _NAMES = {
     "show_db": "SHOW DATABASES",
     "delete_history": "DELETE HISTORY",
 }
+# Words of SET columns that GRANT spells otherwise.
+_SPELT = {"GRANT": "GRANT OPTION", "DELETE VERSIONING ROWS": "DELETE HISTORY"}
 # MariaDB's privileges that have no column: sql/privilege.h, the bits of `access` in mysql.global_priv.
 _MARIADB_BITS = {
     30: "SET USER",
@@ -39,7 +41,7 @@ _NO_PASSWORD = frozenset({"auth_socket", "unix_socket", "mysql_no_login", "gssap
 
 def read_accounts(session: Session, version: ServerVersion, auditor: AccountName) -> tuple[Account, ...] | Unread:
     """Every account and role, or why they cannot be read."""
-    tables = ["user", "db", "tables_priv"]
+    tables = ["user", "db", "tables_priv", "procs_priv", "proxies_priv"]
     if version.is_mariadb:
         tables += ["global_priv", "roles_mapping"]
     elif version.is_mysql(8):
@@ -87,12 +89,20 @@ def _name(row: Row, user: str = "user", host: str = "host") -> AccountName:
 
 
 def _schema_privileges(session: Session) -> dict[AccountName, dict[str, frozenset[str]]]:
+    """By what stands behind ON in a GRANT: a schema, a table, a routine, somebody to stand in for."""
     found: dict[AccountName, dict[str, frozenset[str]]] = defaultdict(dict)
     for row in session.rows("SELECT * FROM mysql.db"):
-        found[_name(row)][f"{_identifier(row['db'])}.*"] = _privileges(row)
+        grant = {"GRANT OPTION"} if row.get("grant_priv") == "Y" else frozenset[str]()
+        found[_name(row)][f"{_identifier(row['db'])}.*"] = _privileges(row) | grant
     for row in session.rows("SELECT user, host, db, table_name, table_priv, column_priv FROM mysql.tables_priv"):
         words = {*_words(row["table_priv"]), *_words(row["column_priv"])}
         found[_name(row)][f"{_identifier(row['db'])}.{_identifier(row['table_name'])}"] = frozenset(words)
+    for row in session.rows("SELECT user, host, db, routine_name, routine_type, proc_priv FROM mysql.procs_priv"):
+        place = f"{row['routine_type']} {_identifier(row['db'])}.{_identifier(row['routine_name'])}"
+        found[_name(row)][place] = frozenset(_words(row["proc_priv"]))
+    for row in session.rows("SELECT user, host, proxied_user, proxied_host FROM mysql.proxies_priv"):
+        proxied = AccountName(str(row["proxied_user"]), str(row["proxied_host"]))
+        found[_name(row)][proxied.sql] = frozenset({"PROXY"})
     return found
 
 
@@ -103,7 +113,8 @@ def _identifier(name: object) -> str:
 def _words(value: object) -> set[str]:
     """Of a SET column, which PyMySQL gives as text or as a set."""
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, set | frozenset) else ()
-    return {str(part).upper() for part in parts if part}
+    words = {str(part).upper() for part in parts if part}
+    return {_SPELT.get(word, word) for word in words}
 
 
 def _granted_roles(session: Session, version: ServerVersion) -> dict[AccountName, tuple[AccountName, ...]]:
@@ -157,18 +168,23 @@ def _account(
     stored = _text(row.get("authentication_string")) or _text(row.get("password"))
     is_visible = "authentication_string" in row or "password" in row
     locked = row.get("account_locked")
-    is_role = row.get("is_role") == "Y" or (name in role_names and not version.is_mariadb)
+    # MySQL keeps roles among the accounts; one that was granted to nobody is known by how CREATE ROLE makes it.
+    is_bare = locked == "Y" and row.get("password_expired") == "Y" and is_visible and not stored
+    is_role = row.get("is_role") == "Y" or (not version.is_mariadb and (name in role_names or is_bare))
+    privileges = _privileges(row) | dynamic.get(name, set())
+    privileges |= {word for bit, word in _MARIADB_BITS.items() if access >> bit & 1}
+    # To try those of the slow plugins takes a second, and nobody asks about accounts that do not replicate.
+    is_tried = plugin in {"", "mysql_native_password"} or "REPLICATION SLAVE" in privileges or name in roles
+    is_tried = is_tried and is_visible and not is_role and name.user != "root"
     return Account(
         name=name,
         plugin=plugin,
         ssl_type=str(row.get("ssl_type") or ""),
         has_password=bool(stored) if is_visible and plugin not in _NO_PASSWORD else None,
-        guessed=guess(name.user, plugin, stored) if is_visible and stored and not is_role else None,
+        guessed=guess(name.user, plugin, stored) if stored and is_tried else None,
         is_locked=str(locked) == "Y" if locked is not None else more.get("locked"),
         is_role=is_role,
-        privileges=_privileges(row)
-        | dynamic.get(name, set())
-        | {word for bit, word in _MARIADB_BITS.items() if access >> bit & 1},
+        privileges=privileges,
         grantable=row.get("grant_priv") == "Y",
         schema_privileges=dict(schema.get(name, {})),
         roles=roles.get(name, ()),

@@ -11,7 +11,18 @@ from typing import TypeVar
 
 from audit.accounts import read_accounts
 from audit.errors import ServerUnreadable
-from audit.facts import AccountName, Certificate, Channel, Dump, KeyFile, Role, ServerFacts, Transport, Unread
+from audit.facts import (
+    AccountName,
+    Certificate,
+    Channel,
+    Dump,
+    KeyFile,
+    Role,
+    ServerFacts,
+    Transport,
+    Unread,
+    is_loopback,
+)
 from audit.mysql import Absent, Denied, Row, Session
 from audit.versions import ServerVersion
 
@@ -60,6 +71,7 @@ def _read_server(session: Session, role: Role) -> ServerFacts:
         role=role,
         version=version,
         transport=session.transport,
+        issued_name=_issued_name(session, variables),
         address=None if on_socket else session.target.host,
         account=account,
         now=identity["now"].replace(tzinfo=UTC),
@@ -74,6 +86,13 @@ def _read_server(session: Session, role: Role) -> ServerFacts:
         backup=_backup(session, version, account),
         keyring=_keyring(session, version, account),
     )
+
+
+def _issued_name(session: Session, variables: Mapping[str, str]) -> str:
+    """As the command line says, or as peers dial it, or as the server calls itself."""
+    target = session.target
+    dialled = "" if target.socket is not None or is_loopback(target.host) else target.host
+    return target.issued_name or dialled or variables.get("report_host") or variables.get("hostname", "")
 
 
 def _pairs(rows: list[Row]) -> dict[str, str]:
@@ -145,8 +164,10 @@ def _dumps(session: Session, variables: Mapping[str, str], account: AccountName)
 
 
 def _own_global_grants(session: Session) -> list[str]:
-    texts = [str(next(iter(row.values()))) for row in session.rows("SHOW GRANTS")]
-    return [text for text in texts if " ON *.* " in text]
+    with contextlib.suppress(Denied):
+        texts = [str(next(iter(row.values()))) for row in session.rows("SHOW GRANTS")]
+        return [text for text in texts if " ON *.* " in text]
+    return []
 
 
 def _dumps_of_performance_schema(session: Session) -> tuple[Dump, ...]:

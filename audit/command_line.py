@@ -38,6 +38,7 @@ DSN: mysql://USER@HOST:PORT/?OPTION=VALUE&...
   ssl-ca=F                 authorities that the server's certificate must lead to (default: the system's)
   ssl-cert=F, ssl-key=F    a client certificate, for accounts with REQUIRE X509
   socket=PATH              a unix socket instead of HOST:PORT
+  name=NAME                that its certificate is issued for, for the files in fixes (default: HOST)
   password-file=F, password-env=NAME, defaults-file=F
   unsafe-unverified-tls=1  take any certificate
   unsafe-plaintext=1       no TLS at all
@@ -79,18 +80,23 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """Audits, and returns the exit code; `argv` defaults to the process's own arguments."""
     try:
-        return int(_run(_parser().parse_args(argv)))
+        code = int(_run(_parser().parse_args(argv)))
+        sys.stdout.flush()
     except AuditError as error:
         print(f"binlock-audit: {printable(str(error))}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:
-        # The interpreter flushes once more when it ends, and would complain.
+    except OSError as error:
+        # Of standard output. The interpreter flushes once more when it ends, and would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            print(f"binlock-audit: cannot write the report: {error.strerror}", file=sys.stderr)
         return ExitCode.UNUSABLE
     except SystemExit as exit_request:  # argparse, after --help
         return ExitCode.OK if exit_request.code is None else int(exit_request.code)
+    else:
+        return code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,8 +138,8 @@ def _parser() -> argparse.ArgumentParser:
         type=PurePosixPath,
         default=PurePosixPath("/etc/mysql/binlock"),
         metavar="DIR",
-        help="where, on the servers, fixes expect ca.crt, ca.crl, server.crt, server.key, and on replicas replica.crt "
-        "and replica.key (default: %(default)s)",
+        help="where, on the servers, fixes expect ca.crt, ca.crl, NAME.crt and NAME.key, as `binlock-certs issue` "
+        "names them (default: %(default)s)",
     )
     add(
         "--fail-on",

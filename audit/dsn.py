@@ -12,6 +12,7 @@ from audit.errors import AuditError
 
 DEFAULT_PORT = 3306
 _OPTIONS = (
+    "name",
     "socket",
     "ssl-ca",
     "ssl-cert",
@@ -29,6 +30,7 @@ class Target:
     """A server to read.
 
     Attributes:
+        issued_name: the name that the server's certificate is issued for; empty: to be found out.
         socket: a unix socket's path; instead of host and port.
         ca: authorities that the server's certificate must lead to; None for those of the system.
         certificate, key: to show to a server that requires one.
@@ -41,6 +43,7 @@ class Target:
     host: str = "localhost"
     port: int = DEFAULT_PORT
     user: str = ""
+    issued_name: str = ""
     socket: Path | None = None
     ca: Path | None = None
     certificate: Path | None = None
@@ -95,6 +98,7 @@ def parse_dsn(text: str, *, defaults_file: Path | None = None) -> Target:
         target = with_defaults(target, defaults_file, is_host_given=parts.hostname is not None)
     target = replace(
         target,
+        issued_name=options.get("name", ""),
         socket=_path(options, "socket") or target.socket,
         ca=_path(options, "ssl-ca") or target.ca,
         certificate=_path(options, "ssl-cert") or target.certificate,

@@ -10,6 +10,10 @@ from datetime import datetime
 
 from audit.versions import ServerVersion
 
+# MariaDB's read_only has more words than ON from 12.1 on.
+_ON = frozenset({"ON", "1", "YES", "FORCE", "TRUE", "NO_LOCK", "NO_LOCK_NO_ADMIN"})
+# Manual, "String Literals". What ends a line would end a comment before a statement, too.
+_ESCAPES = str.maketrans({"\\": r"\\", "'": "''", "\n": r"\n", "\t": r"\t", "\r": r"\r", "\0": r"\0", "\x1a": r"\Z"})
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -61,6 +65,11 @@ class AccountName:
     def is_local(self) -> bool:
         """Whether it lets in nobody from the network."""
         return self.host.lower() in LOCAL_HOSTS
+
+    @property
+    def is_anybody(self) -> bool:
+        """Whether a server with skip_grant_tables calls whoever logs in so; MariaDB gives no name at all."""
+        return self.user == "skip-grants user" or not self.host
 
     @property
     def is_internal(self) -> bool:
@@ -185,6 +194,7 @@ class ServerFacts:
 
     Attributes:
         name: how messages call it, `host:port` or the socket's path.
+        issued_name: that its certificate is, or is to be, issued for; empty where nothing says so.
         address: that the audit dialled; None for a unix socket.
         account: whom the audit logged in as.
         now: the server's own clock.
@@ -198,6 +208,7 @@ class ServerFacts:
     role: Role
     version: ServerVersion
     transport: Transport
+    issued_name: str
     address: str | None
     account: AccountName
     now: datetime
@@ -218,7 +229,7 @@ class ServerFacts:
 
     def is_on(self, *names: str) -> bool:
         """Whether the first of these variables that there is is on."""
-        return (self.variable(*names) or "").upper() in {"ON", "1", "YES", "FORCE", "TRUE"}
+        return (self.variable(*names) or "").upper() in _ON
 
 
 @dataclass(frozen=True)
@@ -266,10 +277,18 @@ class Topology:
         """The source, unless it could not be read."""
         return next((server for server in self.servers if server.role is Role.SOURCE), None)
 
+    def is_source(self, server: ServerFacts) -> bool:
+        """Whether a server is the source, be it in another role: two servers may replicate from each other."""
+        return self.source is not None and self.source.name == server.name
+
     @property
     def replicas(self) -> tuple[ServerFacts, ...]:
         """The replicas that could be read."""
         return tuple(server for server in self.servers if server.role is Role.REPLICA)
+
+    def dumps(self) -> tuple[Dump, ...]:
+        """Every connection of a replica that any of the servers sees; a replica may have replicas too."""
+        return tuple(dump for server in self.servers if not isinstance(server.dumps, Unread) for dump in server.dumps)
 
     def channels(self) -> tuple[Channel, ...]:
         """What all replicas replicate from."""
@@ -282,8 +301,8 @@ class Topology:
 
 
 def quoted(text: str) -> str:
-    """A string literal; the server's NO_BACKSLASH_ESCAPES must be off for backslashes, as it is by default."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "''") + "'"
+    """A string literal on one line; the session's NO_BACKSLASH_ESCAPES must be off, as it is by default."""
+    return f"'{text.translate(_ESCAPES)}'"
 
 
 def is_loopback(host: str) -> bool:

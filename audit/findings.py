@@ -38,7 +38,7 @@ class Fix:
         channel: which channel `options` are of.
         options: of CHANGE REPLICATION SOURCE TO, names without SOURCE_ and values as SQL.
         is_channel_running: whether it is to run again afterwards.
-        reloads_tls: ALTER INSTANCE RELOAD TLS comes after the statements.
+        tls: variables of TLS, for a server that takes new ones while it runs.
         note: what a person has to do, or has to know before.
     """
 
@@ -49,7 +49,7 @@ class Fix:
     channel: str = ""
     options: tuple[tuple[str, str], ...] = ()
     is_channel_running: bool = True
-    reloads_tls: bool = False
+    tls: tuple[tuple[str, str], ...] = ()
     when: When = When.FIRST
     note: str = ""
 
@@ -78,6 +78,7 @@ class Finding:
 
     Attributes:
         version: of the server; None for one that could not be read.
+        holds_root_back: whether the server takes no writes from administrators either, as `super_read_only` has it.
     """
 
     check: Check
@@ -88,9 +89,18 @@ class Finding:
     status: Status
     reason: str
     fix: Fix
+    holds_root_back: bool = False
 
     @classmethod
-    def of(cls, verdict: Verdict, *, server: str, role: Role, version: ServerVersion | None) -> Finding:
+    def of(
+        cls,
+        verdict: Verdict,
+        *,
+        server: str,
+        role: Role,
+        version: ServerVersion | None,
+        holds_root_back: bool = False,
+    ) -> Finding:
         """The verdict, on a server."""
         return cls(
             check=CHECKS[verdict.check],
@@ -101,6 +111,7 @@ class Finding:
             status=verdict.status,
             reason=verdict.reason,
             fix=verdict.fix,
+            holds_root_back=holds_root_back,
         )
 
     @property

@@ -8,6 +8,7 @@ SHA-crypt digest (mysys/crypt_genhash_impl.cc, after https://www.akkadia.org/dre
 from __future__ import annotations
 
 import hashlib
+import itertools
 
 _COMMON = (
     "password", "Password1", "password123", "passw0rd", "123456", "12345678", "secret", "changeme", "admin", "root",
@@ -67,14 +68,13 @@ def _sha_crypt(key: bytes, salt: bytes, rounds: int) -> str:
     digest = sha(start).digest()
     p_bytes = _repeated(sha(key * len(key)).digest(), len(key))
     s_bytes = _repeated(sha(salt * (16 + digest[0])).digest(), len(salt))
-    for number in range(rounds):
-        odd = number & 1
-        step = p_bytes if odd else digest
-        if number % 3:
-            step += s_bytes
-        if number % 7:
-            step += p_bytes
-        digest = sha(step + (digest if odd else p_bytes)).digest()
+    # What stands before and behind the digest in each round repeats itself after 2 * 3 * 7 of them.
+    around = []
+    for number in range(42):
+        middle = (s_bytes if number % 3 else b"") + (p_bytes if number % 7 else b"")
+        around.append((p_bytes + middle, b"") if number & 1 else (b"", middle + p_bytes))
+    for before, behind in itertools.islice(itertools.cycle(around), rounds):
+        digest = sha(before + digest + behind).digest()
     return _encoded(digest)
 
 

@@ -26,8 +26,10 @@ def judge(topology: Topology, files: Files) -> list[Finding]:
     found: list[Finding] = []
     for server in topology.servers:
         verdicts = sorted(_verdicts(server, topology, files), key=lambda verdict: _ORDER[verdict.check])
+        protected = server.is_on("super_read_only")
         found += [
-            Finding.of(verdict, server=server.name, role=server.role, version=server.version) for verdict in verdicts
+            Finding.of(verdict, server=server.name, role=server.role, version=server.version, holds_root_back=protected)
+            for verdict in verdicts
         ]
     for missing in topology.unreachable:
         verdict = unknown("audit-connection", missing.reason)

@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import socket
 import ssl
+import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
@@ -32,10 +33,23 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 60
 _GREETING_LIMIT_BYTES = 4096
 
-# Manual, "Server Error Message Reference": table, column and procedure access, database access, a privilege is missing.
-_DENIED = frozenset({1044, 1142, 1143, 1227, 1370})
+# Manual, "Server Error Message Reference": table, column and procedure access, database access, a privilege is missing,
+# an option of the server (skip_grant_tables) stands against it.
+_DENIED = frozenset({1044, 1142, 1143, 1227, 1290, 1370})
 # Syntax, no such table, column, variable, information_schema table, storage engine or database.
 _ABSENT = frozenset({1064, 1146, 1054, 1193, 1109, 1286, 1049})
+# What PyMySQL raises, besides errors of its own, over packets that are not what the protocol has.
+_MALFORMED = (
+    RuntimeError,
+    AssertionError,
+    LookupError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    struct.error,
+)
+_NO_PROTOCOL = "it answers against the protocol"
 
 Row = dict[str, Any]
 
@@ -82,8 +96,10 @@ class Session:
             raise ServerUnreadable(f"{target.name}: {_tls_reason(error)}; {_HINTS['tls']}") from error
         except OSError as error:
             raise ServerUnreadable(f"{target.name}: {error.strerror or error}") from error
-        except (pymysql.err.MySQLError, RuntimeError, AssertionError) as error:
+        except pymysql.err.MySQLError as error:
             raise ServerUnreadable(f"{target.name}: {_reason(error)}{_hint(error)}") from error
+        except _MALFORMED as error:
+            raise ServerUnreadable(f"{target.name}: {_NO_PROTOCOL}: {_reason(error)}") from error
 
     def rows(self, statement: str, *arguments: object) -> list[Row]:
         """Runs one statement; `%s` stands for each argument. Column names are in lower case.
@@ -105,6 +121,8 @@ class Session:
             if number in _ABSENT:
                 raise Absent(_reason(error)) from error
             raise ServerUnreadable(f"{self.target.name}: {_reason(error)}") from error
+        except (*_MALFORMED, OSError) as error:
+            raise ServerUnreadable(f"{self.target.name}: {_NO_PROTOCOL}: {_reason(error)}") from error
 
     def certificate(self) -> Certificate | None:
         """The certificate that the server shows; None where it shows none."""
@@ -124,7 +142,7 @@ class Session:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(pymysql.err.MySQLError):
+        with contextlib.suppress(pymysql.err.MySQLError, OSError, *_MALFORMED):
             self._connection.close()
 
 
@@ -150,6 +168,8 @@ def _connect(target: Target, transport: Transport, password: str) -> _Connection
         charset="utf8mb4",
         cursorclass=pymysql.cursors.DictCursor,
         autocommit=True,
+        # The server's own could change what a backslash means.
+        sql_mode="",
         connect_timeout=CONNECT_SECONDS,
         read_timeout=READ_SECONDS,
         program_name="binlock-audit",

@@ -31,7 +31,7 @@ def read_sessions(where: str) -> list[ProxySession]:
         decoded = json.loads(content)
     except (OSError, http.client.HTTPException) as error:
         raise AuditError(f"{where}: {getattr(error, 'strerror', None) or error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AuditError(f"{where}: not the JSON that `binlock-proxy sessions --json` prints") from error
     if not isinstance(decoded, list) or not all(isinstance(item, dict) for item in decoded):
         raise AuditError(f"{where}: not a list of sessions")
@@ -43,7 +43,8 @@ def _content(where: str) -> bytes:
         connection: http.client.HTTPConnection = _UnixConnection(where.removeprefix(_UNIX))
         return _fetched(connection, where)
     if "://" not in where:
-        return Path(where).read_bytes()
+        with Path(where).open("rb") as file:
+            return file.read(_LONGEST_ANSWER_BYTES)
     parts = urlsplit(where)
     if parts.scheme != "http" or not parts.hostname:
         raise AuditError(f"{where}: http://HOST:PORT, unix:PATH or a file")

@@ -92,6 +92,11 @@ class ServerVersion:
         return self.is_mysql(8, 0, 16)
 
     @property
+    def has_tls_1_3(self) -> bool:
+        """TLS 1.3: MySQL 8.0.16, all of MariaDB that has tls_version."""
+        return self.is_mariadb or self.is_mysql(8, 0, 16)
+
+    @property
     def has_roles(self) -> bool:
         """Roles: MySQL 8.0, all of MariaDB that is known here."""
         return self.is_mariadb or self.is_mysql(8)

@@ -91,7 +91,9 @@ def account_statements(server: ServerVersion, account: Account, *, exists: bool,
     if account.host == "%":
         remarks.append("-- '%' lets it come from anywhere: name the replicas' network if you can.")
     if exists:
-        return [*remarks, f"ALTER USER {account} REQUIRE {account.clause};"]
+        # It replicates. Without IF EXISTS it stops every replica that has no such account; with it, a name that is
+        # wrong here is a warning, which is therefore shown.
+        return [*remarks, f"ALTER USER IF EXISTS {account} REQUIRE {account.clause};", "SHOW WARNINGS;"]
     create = f"CREATE USER {account} IDENTIFIED BY {sql_text(PASSWORD_PLACEHOLDER)} REQUIRE {account.clause};"
     if not with_role:
         return [*remarks, create, f"GRANT REPLICATION SLAVE ON *.* TO {account};"]

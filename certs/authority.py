@@ -142,7 +142,7 @@ class Authority:
 
     @classmethod
     def open(cls, folder: Path, passphrase: AskPassphrase | None = None) -> "Authority":
-        """Read an authority and check that it can sign: key and certificate match, and it has not expired."""
+        """Read an authority and check that it can sign: key and certificate match, and it counts now."""
         files = AuthorityFiles(folder)
         certificate, *parents = load_trust(files)
         verify_secret_mode(files.key)
@@ -155,6 +155,12 @@ class Authority:
             raise CertsError(
                 f"the authority in {folder} expired on {certificate.not_valid_after_utc:%Y-%m-%d}: "
                 "make a new one in another folder and issue every certificate anew"
+            )
+        if certificate.not_valid_before_utc > utc_now():
+            # What it signed now would be dated before its authority, and perhaps have ended long ago.
+            raise CertsError(
+                f"the authority in {folder} counts from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC on, and "
+                f"the clock of this host says {utc_now():%Y-%m-%d %H:%M}: set the clock"
             )
         return cls(files, certificate, key, tuple(parents))
 

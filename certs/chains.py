@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 
+from certs.constraints import breaches_of_constraints, unjudged_constraints
 from certs.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
 from certs.findings import Check, Finding, all_or, failed, passed, warned
 from certs.keys import MIN_RSA_BITS, describe_public_key
@@ -78,8 +79,10 @@ def judge_chain(chain: Chain, role: Role | None, now: datetime) -> Iterator[Find
         Check.VALIDITY, [*_outside_validity(chain, now)], f"until {min(c.not_valid_after_utc for c in chain):%Y-%m-%d}"
     )
     yield from all_or(Check.AUTHORITIES, [*_unfit_authorities(chain)], "each may sign the one below it")
-    if any(extension_of(certificate, x509.NameConstraints) for certificate in chain):
-        yield warned(Check.AUTHORITIES, "there are name constraints, which are not judged here: see `openssl verify`")
+    if kinds := unjudged_constraints(chain):
+        yield warned(
+            Check.AUTHORITIES, f"names of the kind {', '.join(kinds)} are constrained, which is not judged here"
+        )
     if role is not None:
         wanted = EXTENDED_KEY_USAGES[role]
         yield from all_or(
@@ -142,6 +145,7 @@ def _outside_validity(chain: Chain, now: datetime) -> Iterator[str]:
 
 
 def _unfit_authorities(chain: Chain) -> Iterator[str]:
+    yield from (f"{fault}: issue it under another" for fault in breaches_of_constraints(chain))
     below = 0  # authorities between this one and the leaf, but for those that only renewed their own key
     for place, certificate in enumerate(chain):
         for extension in certificate.extensions:

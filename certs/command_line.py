@@ -49,14 +49,23 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit code; `argv` defaults to the process's own arguments."""
     try:
         arguments = make_parser().parse_args(argv)
-        return _COMMANDS[arguments.command](arguments) or EXIT_DONE
+        code = _COMMANDS[arguments.command](arguments) or EXIT_DONE
+        sys.stdout.flush()
     except CertsError as exc:
         print(f"binlock-certs: {' '.join(str(exc).split())}", file=sys.stderr)
         return EXIT_REFUSED
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
+    except OSError as exc:
+        # Of standard output: what was to be done is done. The interpreter flushes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(exc, BrokenPipeError):
+            print(f"binlock-certs: cannot write what was done: {exc.strerror}", file=sys.stderr)
+        return EXIT_REFUSED
     except SystemExit as exc:  # argparse, after --help
         return EXIT_DONE if exc.code is None else int(exc.code)
+    else:
+        return code
 
 
 def _init(arguments: argparse.Namespace) -> None:
@@ -66,9 +75,11 @@ def _init(arguments: argparse.Namespace) -> None:
             raise CertsError("an authority below a root signs leaves alone: leave out --allow-intermediates")
         parent = Authority.open(arguments.parent, _ask(arguments.parent_passphrase_file))
     days = arguments.days or (DEFAULT_AUTHORITY_DAYS if parent is None else DEFAULT_INTERMEDIATE_DAYS)
+    # A root and the authority below it need two names.
+    name = arguments.name or ("Binlock root CA" if arguments.allow_intermediates else "Binlock CA")
     authority = Authority.create(
         arguments.dir,
-        name=arguments.name,
+        name=name,
         lifetime=Lifetime.days(days),
         key_type=KeyType(arguments.key_type),
         passphrase=_new_passphrase(arguments),
@@ -77,7 +88,7 @@ def _init(arguments: argparse.Namespace) -> None:
     )
     files = authority.files
     end = authority.certificate.not_valid_after_utc
-    print(f"Made the authority {arguments.name!r} ({key_type_of(authority.key)}), good until {moment(end)}:")
+    print(f"Made the authority {name!r} ({key_type_of(authority.key)}), good until {moment(end)}:")
     print(f"  {files.certificate}  for every source, replica and proxy to trust")
     print(f"  {files.revocation_list}  the revocation list, to go wherever ca.crt goes")
     print(f"  {files.key}  what signs: it stays here; back up the folder")

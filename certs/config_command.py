@@ -11,6 +11,10 @@ from certs.names import parse_names
 from certs.routes import Route, replica_side, source_side
 from certs.servers import ServerVersion, parse_server
 
+# Where the files of a host are, unless it is said otherwise; those of `issue`, under the names that it gave them.
+DEFAULT_SERVER_FOLDER = "/etc/mysql/binlock"
+DEFAULT_PROXY_FOLDER = "/etc/binlock"
+
 
 def config_lines(arguments: argparse.Namespace) -> list[str]:
     """What `mysql-config` prints.
@@ -84,7 +88,10 @@ def _server(arguments: argparse.Namespace) -> ServerVersion:
 
 
 def _files(arguments: argparse.Namespace) -> TlsFiles:
-    folder = None if arguments.folder is None else arguments.folder.rstrip("/")
+    folder = arguments.folder
+    if folder is None and arguments.certificate is None and arguments.key is None:
+        folder = DEFAULT_PROXY_FOLDER if arguments.what == "route" else DEFAULT_SERVER_FOLDER
+    folder = None if folder is None else folder.rstrip("/")
     stem = None if arguments.name is None else parse_names(arguments.name).file_stem
 
     def place(given: str | None, name: str | None) -> str | None:
@@ -92,7 +99,7 @@ def _files(arguments: argparse.Namespace) -> TlsFiles:
 
     certificate = place(arguments.certificate, None if stem is None else f"{stem}.crt")
     key = place(arguments.key, None if stem is None else f"{stem}.key")
-    missing = "NAME and --folder, or --certificate and --key"
+    missing = "NAME, or --certificate and --key"
     has_list = arguments.no_crl or arguments.crlpath is not None
     return TlsFiles(
         ca=place(arguments.ca, None if arguments.capath else "ca.crt"),

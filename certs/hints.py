@@ -54,7 +54,8 @@ def _replica_statement(leaf: IssuedLeaf, authority: AuthorityFiles) -> list[str]
         "SSL_KEY": leaf.key_place,
     }
     return [
-        "-- The replica (MySQL 8.0.23 and later; before, and on MariaDB, CHANGE MASTER TO MASTER_SSL ...):",
+        "-- The replica, in MySQL 8.0.23 and later. For other versions, and for all that goes with it, see",
+        f"-- `binlock-certs mysql-config replica {leaf.subject.label} --server mysql-5.7 --position keep`.",
         "CHANGE REPLICATION SOURCE TO SOURCE_SSL = 1, SOURCE_SSL_VERIFY_SERVER_CERT = 1,",
         *_with_commas(f"  SOURCE_{setting} = {sql_text(path)}" for setting, path in settings.items()),
     ]

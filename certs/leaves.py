@@ -1,12 +1,13 @@
 """Issuing and renewing leaves: the index first, then the key, then the certificate."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 from cryptography import x509
 
-from certs.authority import Authority
+from certs.authority import Authority, AuthorityFiles
 from certs.builders import build_leaf
 from certs.errors import CertsError
 from certs.index import IssuedCertificate, load_index, serial_text
@@ -144,7 +145,7 @@ def issue(
     certificate = _sign(authority, role, subject, public_key, lifetime)
     if out is not None:
         make_folder(out, mode=MODE_FOLDER)
-    with locked_folder(authority.files.folder):
+    with locked_folder(authority.files.folder), _held(authority, files):
         _create(authority, _Signed(role, subject, certificate, made), files)
     return IssuedLeaf(role, subject, certificate, files.certificate, None if made is None else files.key)
 
@@ -189,10 +190,12 @@ def renew(
         certificate = _sign(authority, entry.role, subject, public_key, lifetime)
         signed = _Signed(entry.role, subject, certificate, made)
         if out is None:
-            kept = _replace(authority, signed, files, requested=entry.requested)
+            with _held(authority, files):
+                kept = _replace(authority, signed, files, requested=entry.requested)
         else:
             make_folder(out, mode=MODE_FOLDER)
-            _create(authority, signed, files, requested=entry.requested and made is None)
+            with _held(authority, files):
+                _create(authority, signed, files, requested=entry.requested and made is None)
             kept = ()
     return IssuedLeaf(entry.role, subject, certificate, files.certificate, files.key if made else None, kept)
 
@@ -245,8 +248,20 @@ def _sign(
     return build_leaf(role, subject, public_key, validity, authority=authority.certificate, authority_key=authority.key)
 
 
+def _held(authority: Authority, files: _Files) -> AbstractContextManager[None]:
+    """Hold the files' own folder as well, which removes what a run that was killed left in it.
+
+    Always after the authority's, so that two runs cannot wait for each other; the folder of another authority is
+    therefore left to that one's own runs.
+    """
+    inside = files.folder.resolve() == authority.files.folder.resolve()
+    if inside or not files.folder.is_dir() or is_taken(AuthorityFiles(files.folder).key):
+        return nullcontext()
+    return locked_folder(files.folder)
+
+
 def _create(authority: Authority, signed: _Signed, files: _Files, *, requested: bool = False) -> None:
-    """Write a pair where none is."""
+    """Write a pair where none is; the caller holds the authority's folder, and `_held` the files' own."""
     files.refuse_former(with_key=signed.key is not None)
     _enter(authority, signed, files, requested=requested or signed.key is None)
     if signed.key is not None:

@@ -126,6 +126,8 @@ def replica_statements(
     remarks = [f"-- {server}, on the replica. Its password is stored on its disk: give the account no other use."]
     if server.verifies_common_name_alone and source is not None:
         remarks.append("-- It compares the host with the common name of the source's certificate, which must be it.")
+    if by_gtid and source is not None and not server.is_mariadb:
+        remarks.append("-- By GTID, for which gtid_mode is ON at both ends; otherwise --position file.")
     return [
         *remarks,
         f"STOP {server.replica};",

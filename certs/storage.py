@@ -3,8 +3,8 @@
 Every write goes to a temporary file beside its target, is synced, and then takes the target's name in one
 step: by rename where replacing is meant, by hard link where it is not, because a link fails when the name is
 taken and a rename does not. The folder is synced last, so that a power cut cannot undo what was reported as
-done. A process that is killed leaves at most a temporary file, which the next run under the folder's lock
-removes.
+done. A process that is killed leaves at most a temporary file, which the next run that writes to the folder
+removes, under the folder's lock.
 """
 
 import fcntl
@@ -22,6 +22,8 @@ MODE_PUBLIC = 0o644
 MODE_AUTHORITY_FOLDER = 0o700
 MODE_FOLDER = 0o755
 
+# The longest revocation lists have some tens of millions of bytes.
+_MOST_BYTES = 1 << 27
 _LEFTOVERS = ".binlock-*.tmp"
 
 
@@ -58,11 +60,15 @@ def is_taken(path: Path) -> bool:
 
 
 def read_file(path: Path) -> bytes:
-    """The file's bytes."""
+    """The file's bytes, of a file that ends."""
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(_MOST_BYTES + 1)
     except OSError as exc:
         raise CertsError(f"cannot read {path}: {_reason(exc)}") from exc
+    if len(content) > _MOST_BYTES:
+        raise CertsError(f"{path} is longer than any certificate, list or key: look whether it is the right file")
+    return content
 
 
 def make_folder(path: Path, *, mode: int) -> None:

@@ -1,4 +1,4 @@
-"""Judges accounts: those of the whole server, and on the source each that replicates."""
+"""Judges accounts: those of the whole server, and each that replicates, also on replicas, which may be promoted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from audit.facts import Account, AccountName, Role, ServerFacts, Topology, Unread, quoted
+from audit.facts import Account, AccountName, ServerFacts, Topology, Unread, quoted
 from audit.findings import Fix, Verdict, When, failed, passed, unknown, warned
 from audit.versions import ServerVersion
 
@@ -18,6 +18,8 @@ _OLD_PLUGINS = frozenset({"mysql_old_password"})
 _WEAK_PLUGINS = frozenset({"mysql_native_password", "mysql_clear_password"})
 _USER_TABLES = frozenset({"`mysql`.*", "`mysql`.`user`", "`mysql`.`global_priv`"})
 _ROLE = "replication_replica"
+# MariaDB's role that everybody has, from 10.11 on.
+_PUBLIC = AccountName("PUBLIC", "")
 _OF_ACCOUNTS = (
     "account-password",
     "account-plugin",
@@ -32,20 +34,19 @@ _OF_ACCOUNTS = (
 
 
 def judge_accounts(server: ServerFacts, topology: Topology) -> Iterator[Verdict]:
-    """Accounts of any server; on the source also those that replicate."""
+    """Accounts of any server, and of them those that replicate."""
     yield _password_policy(server)
     accounts = server.accounts
     if isinstance(accounts, Unread):
         for check in ("accounts-root", "accounts-anonymous", "accounts-user-table"):
             yield unknown(check, accounts.reason, accounts.remedy)
-        if server.role is Role.SOURCE:
-            for check in _OF_ACCOUNTS:
-                yield unknown(check, accounts.reason, accounts.remedy)
+        for check in _OF_ACCOUNTS:
+            yield unknown(check, accounts.reason, accounts.remedy)
         return
     yield _root(server, accounts)
-    yield _anonymous(accounts)
+    yield _anonymous(server, accounts)
     held = _Privileges(accounts)
-    replicating = _replicating(server, accounts, held, topology) if server.role is Role.SOURCE else []
+    replicating = _replicating(server, accounts, held, topology)
     yield _user_table(server, held, replicating)
     for account in replicating:
         yield from _judge_replication_account(account, held, server, topology)
@@ -64,7 +65,7 @@ class _Privileges:
     def roles_of(self, account: Account) -> list[Account]:
         """Every role of an account, also those that come through roles."""
         found: dict[AccountName, Account] = {}
-        waiting = list(account.roles)
+        waiting = [*account.roles, _PUBLIC]
         while waiting:
             role = self._by_name.get(waiting.pop())
             if role is not None and role.name not in found:
@@ -89,21 +90,21 @@ def _replicating(
     Not root, whose use by replicas has a check of its own, nor whoever runs the audit, nor an administrator as whom no
     replica logs in: mending those would take the administrator's privileges away.
     """
-    users = _users_in_use(server, topology)
+    users = _users_in_use(topology)
 
     def is_for_replicas(account: Account) -> bool:
         name = account.name
-        if account.is_role or name.is_internal or name.user == "root" or name == server.account:
+        # Those without a name are to go altogether.
+        if account.is_role or name.is_internal or name.user in {"root", ""} or name == server.account:
             return False
         return name.user in users or (REPLICATION in held.of(account) and not held.administers(account))
 
     return [account for account in accounts if is_for_replicas(account)]
 
 
-def _users_in_use(server: ServerFacts, topology: Topology) -> frozenset[str]:
-    """Users that replicate now, as the source or the replicas have it."""
-    seen = set() if isinstance(server.dumps, Unread) else {dump.user for dump in server.dumps}
-    return frozenset(seen | {channel.user for channel in topology.channels()})
+def _users_in_use(topology: Topology) -> frozenset[str]:
+    """Users that replicate now, as any of the servers has it."""
+    return frozenset({dump.user for dump in topology.dumps()} | {channel.user for channel in topology.channels()})
 
 
 def _password_policy(server: ServerFacts) -> Verdict:
@@ -140,7 +141,10 @@ def _lock(name: AccountName, version: ServerVersion) -> str:
     return f"ALTER USER {name.sql} ACCOUNT LOCK" if version.has_account_lock else f"DROP USER {name.sql}"
 
 
-def _anonymous(accounts: tuple[Account, ...]) -> Verdict:
+def _anonymous(server: ServerFacts, accounts: tuple[Account, ...]) -> Verdict:
+    if server.account.is_anybody:
+        note = Fix(note="restart it without the option")
+        return failed("accounts-anonymous", "skip_grant_tables is on: whoever connects may do everything", note)
     found = [account.name for account in accounts if not account.name.user and not account.is_role]
     if not found:
         return passed("accounts-anonymous", "there are none")
@@ -177,6 +181,7 @@ def _user_table(server: ServerFacts, held: _Privileges, replicating: list[Accoun
 def _judge_replication_account(
     account: Account, held: _Privileges, server: ServerFacts, topology: Topology
 ) -> Iterator[Verdict]:
+    accounts = held.accounts
     yield _password(account)
     yield _plugin(account, server.version)
     yield _super(account, held)
@@ -185,7 +190,7 @@ def _judge_replication_account(
         yield _role(account, held, server.version)
     yield from _require(account)
     yield _unused(account, server, topology)
-    yield _host(account, server)
+    yield _host(account, accounts, server, topology)
 
 
 def _new_password(account: Account, version: ServerVersion | None = None) -> str:
@@ -206,7 +211,8 @@ def _password(account: Account) -> Verdict:
     if not account.has_password:
         return failed("account-password", "it has none", fix, subject=subject)
     if account.guessed is None:
-        return passed("account-password", f"there is one; {account.plugin} does not let it be tried", subject=subject)
+        reason = f"there is one, of {account.plugin}; whether it is a common one was not tried"
+        return passed("account-password", reason, subject=subject)
     if account.guessed:
         return failed("account-password", "it is a common one, or made from the account's name", fix, subject=subject)
     return passed("account-password", "there is one, and it is none of the common ones", subject=subject)
@@ -241,7 +247,7 @@ def _revoke(account: Account, held: _Privileges, privileges: set[str]) -> Fix:
     statements += [
         f"REVOKE {role.name.sql} FROM {account.name.sql}"
         for role in held.roles_of(account)
-        if role.privileges & privileges and role.name in account.roles
+        if role.name in account.roles and held.of(role) & privileges
     ]
     return Fix(statements=tuple(statements))
 
@@ -318,21 +324,29 @@ def _unused(account: Account, server: ServerFacts, topology: Topology) -> Verdic
     subject = str(account.name)
     if account.is_locked:
         return passed("account-unused", "it is locked", subject=subject)
-    if account.name.user in _users_in_use(server, topology):
+    if account.name.user in _users_in_use(topology):
         return passed("account-unused", "it replicates now", subject=subject)
-    if isinstance(server.dumps, Unread):
-        return unknown("account-unused", server.dumps.reason, server.dumps.remedy, subject=subject)
+    # A replica's accounts are for the day when it is the source: what counts is whether they are used there.
+    busy = topology.source or server
+    if isinstance(busy.dumps, Unread):
+        return unknown("account-unused", busy.dumps.reason, busy.dumps.remedy, subject=subject)
     fix = Fix(statements=(_lock(account.name, server.version),))
     return warned("account-unused", "no replica uses it now", fix, subject=subject)
 
 
-def _host(account: Account, server: ServerFacts) -> Verdict:
+def _host(account: Account, accounts: tuple[Account, ...], server: ServerFacts, topology: Topology) -> Verdict:
     subject, host = str(account.name), account.name.host
     if host not in {"%", ""}:
         return passed("account-host", f"from {host}", subject=subject)
-    seen = set() if isinstance(server.dumps, Unread) else {d.host for d in server.dumps if d.user == account.name.user}
-    wanted = AccountName(account.name.user, _host_for(seen))
-    fix = Fix(statements=(f"RENAME USER {account.name.sql} TO {wanted.sql}",), when=When.LAST)
+    # Of all servers, so that the account keeps one name everywhere: a later ALTER USER stops a replica without it.
+    wanted = AccountName(
+        account.name.user, _host_for({d.host for d in topology.dumps() if d.user == account.name.user})
+    )
+    if wanted in {other.name for other in accounts}:
+        statement, note = _lock(account.name, server.version), f"{wanted} is there already, and is to be used"
+    else:
+        statement, note = f"RENAME USER {account.name.sql} TO {wanted.sql}", ""
+    fix = Fix(statements=(statement,), when=When.LAST, note=note)
     return failed("account-host", "it may log in from anywhere", fix, subject=subject)
 
 

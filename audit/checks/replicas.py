@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from audit.checks.servers import weak_ciphers
 from audit.checks.source import semi_sync
 from audit.facts import Channel, ProxySession, ServerFacts, Topology, Unread, is_loopback, quoted
 from audit.findings import NO_FIX, Fix, Verdict, When, failed, passed, unknown, warned
-from audit.remedies import CIPHERS_TEXT, GOOD_CIPHERSUITES, GOOD_VERSIONS, Files, set_variable
+from audit.remedies import CIPHERS_TEXT, GOOD_CIPHERSUITES, Files, good_versions, own_files_note, set_variable
 
 _OF_CHANNELS = (
     "replica-running",
@@ -34,7 +35,7 @@ def judge_replica(server: ServerFacts, topology: Topology, files: Files) -> Iter
     else:
         for channel in server.channels:
             yield from _judge_channel(channel, server, topology, files)
-    yield _read_only(server)
+    yield _read_only(server, topology)
     yield _checksum(server)
     yield semi_sync(server, "replica-semi-sync", ("replica", "slave"))
     if (repository := server.variable("master_info_repository")) is not None:
@@ -123,9 +124,10 @@ def _trust(channel: Channel, server: ServerFacts, files: Files, subject: str) ->
     if channel.certificate and channel.key:
         yield passed("replica-certificate", channel.certificate, subject=subject)
     else:
-        pair = {"SSL_CERT": quoted(files.path("replica.crt")), "SSL_KEY": quoted(files.path("replica.key"))}
+        pair = {"SSL_CERT": quoted(files.own(server, ".crt")), "SSL_KEY": quoted(files.own(server, ".key"))}
         reason = "none: only the password tells the source who this is"
-        yield warned("replica-certificate", reason, _change(channel, **pair), subject=subject)
+        fix = replace(_change(channel, **pair), note=own_files_note(server))
+        yield warned("replica-certificate", reason, fix, subject=subject)
 
 
 def _ciphers(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
@@ -142,7 +144,7 @@ def _ciphers(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
 
 
 def _tls_versions(channel: Channel, server: ServerFacts, subject: str) -> Verdict:
-    fix = _change(channel, TLS_VERSION=quoted(GOOD_VERSIONS))
+    fix = _change(channel, TLS_VERSION=quoted(good_versions(server.version)))
     old = [name for name in (channel.tls_versions or "").split(",") if name.strip() in {"TLSv1", "TLSv1.1"}]
     if old:
         return failed("replica-tls-versions", f"{', '.join(old)} allowed", fix, subject=subject)
@@ -170,9 +172,11 @@ def _account(channel: Channel, subject: str) -> Verdict:
     return failed("replica-account", "replicates as root", Fix(note=note), subject=subject)
 
 
-def _read_only(server: ServerFacts) -> Verdict:
+def _read_only(server: ServerFacts, topology: Topology) -> Verdict:
     if server.is_on("super_read_only"):
         return passed("replica-read-only", "super_read_only is on")
+    if topology.is_source(server):
+        return warned("replica-read-only", "it is the source as well, which has to be written to")
     has_super = server.variable("super_read_only") is not None
     # Last, as it may hold back what other fixes install here.
     fix = set_variable(server.version, "super_read_only" if has_super else "read_only", "ON", when=When.LAST)

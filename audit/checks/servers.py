@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -11,8 +12,9 @@ from audit.findings import Fix, Verdict, When, failed, passed, unknown, warned
 from audit.remedies import (
     CIPHERS_TEXT,
     GOOD_CIPHERSUITES,
-    GOOD_VERSIONS,
     Files,
+    good_versions,
+    own_files_note,
     set_at_start,
     set_tls,
     set_variable,
@@ -25,7 +27,6 @@ _OLD_VERSIONS = re.compile(r"TLSv1(\.1)?$|SSLv[23]$")
 _GOOD_CIPHER = re.compile(r"TLS_|(ECDHE|DHE)-(RSA|ECDSA)-.*(GCM|CHACHA20|CCM)")
 _KEY_READERS = 0o077
 _DEFAULT_CERTIFICATE = "server-cert.pem"
-_OWN_FILES_NOTE = "binlock-certs makes these files; put them there first"
 
 
 def judge_server(server: ServerFacts, topology: Topology, files: Files) -> Iterator[Verdict]:
@@ -88,13 +89,16 @@ def _enabled(server: ServerFacts, files: Files) -> Verdict:
     if has_tls(server):
         return passed("tls-enabled", "the server offers TLS")
     # All at once, so that it does not begin with what the other checks of TLS would find.
-    more = {"ssl_crl": files.path("ca.crl"), "ssl_cipher": CIPHERS_TEXT, "tls_version": GOOD_VERSIONS}
-    fix = set_tls(server.version, _own_files(files) | more, note=_OWN_FILES_NOTE)
+    more = {"ssl_crl": files.path("ca.crl"), "ssl_cipher": CIPHERS_TEXT, "tls_version": good_versions(server.version)}
+    # One that is not among its variables would keep an old server from starting.
+    known = {name: value for name, value in more.items() if name in server.variables or server.version.is_known}
+    fix = set_tls(server.version, _own_files(server, files) | known, note=own_files_note(server))
     return failed("tls-enabled", "the server offers no TLS: every connection is in the clear", fix)
 
 
-def _own_files(files: Files) -> dict[str, str]:
-    return {"ssl_ca": files.path("ca.crt"), "ssl_cert": files.path("server.crt"), "ssl_key": files.path("server.key")}
+def _own_files(server: ServerFacts, files: Files) -> dict[str, str]:
+    own = {"ssl_cert": files.own(server, ".crt"), "ssl_key": files.own(server, ".key")}
+    return {"ssl_ca": files.path("ca.crt"), **own}
 
 
 def _versions(server: ServerFacts) -> Verdict:
@@ -102,7 +106,9 @@ def _versions(server: ServerFacts) -> Verdict:
     old = [name for name in text.split(",") if _OLD_VERSIONS.match(name.strip())]
     if old:
         return failed(
-            "tls-versions", f"{', '.join(old)} allowed", set_tls(server.version, {"tls_version": GOOD_VERSIONS})
+            "tls-versions",
+            f"{', '.join(old)} allowed",
+            set_tls(server.version, {"tls_version": good_versions(server.version)}),
         )
     return passed("tls-versions", text)
 
@@ -125,7 +131,7 @@ def _ciphers(server: ServerFacts) -> Verdict:
 
 
 def _certificate(server: ServerFacts, files: Files) -> Verdict:
-    fix = set_tls(server.version, _own_files(files), note=_OWN_FILES_NOTE)
+    fix = set_tls(server.version, _own_files(server, files), note=own_files_note(server))
     shown, path = server.certificate, server.variable("ssl_cert") or ""
     if not path:
         return failed(
@@ -147,13 +153,14 @@ def _shared(server: ServerFacts, topology: Topology, files: Files) -> Verdict:
     twins = [
         other.name
         for other in topology.servers
-        if other is not server and not isinstance(other.certificate, Unread) and other.certificate.sha256 == own.sha256
+        if other.name != server.name
+        and not isinstance(other.certificate, Unread)
+        and other.certificate.sha256 == own.sha256
     ]
     if twins:
         reason = f"the same certificate as {', '.join(twins)}: whoever has the key of one is the other"
-        return failed(
-            "tls-certificate-shared", reason, set_tls(server.version, _own_files(files), note=_OWN_FILES_NOTE)
-        )
+        fix = set_tls(server.version, _own_files(server, files), note=own_files_note(server))
+        return failed("tls-certificate-shared", reason, fix)
     return passed("tls-certificate-shared", f"SHA-256 {own.sha256[:16]}..., shown by no other server that was read")
 
 
@@ -186,7 +193,7 @@ def _key_file(server: ServerFacts) -> Verdict:
     if isinstance(seen, Unread):
         return unknown("tls-key-file", seen.reason, seen.remedy)
     if seen.mode & _KEY_READERS:
-        fix = Fix(commands=(f"chmod 0600 {seen.path}",))
+        fix = Fix(commands=(f"chmod 0600 {shlex.quote(seen.path)}",))
         return failed("tls-key-file", f"{seen.path} has mode {seen.mode:04o}", fix)
     return passed("tls-key-file", f"{seen.path} has mode {seen.mode:04o}")
 

@@ -13,15 +13,18 @@ from collections.abc import Iterable, Sequence
 
 from audit.facts import Role
 from audit.findings import Finding, Status, When
-from audit.remedies import change_source
+from audit.remedies import change_source, tls_statements
 from audit.reports.text import printable
 from audit.versions import ServerVersion
 
 _REPLICAS_STEP = 2
+_LONGEST_STEM_CHARACTERS = 150
 _PLACEHOLDER = re.compile(r"<[^<>]+>")
-_RELOAD = "ALTER INSTANCE RELOAD TLS"
 # Changes of accounts that a replica cannot make would stop it; changes of its own would be errant transactions.
+_WRITABLE = "SET GLOBAL super_read_only = {}"
 _HEAD = "SET SESSION sql_log_bin = 0"
+# Under NO_BACKSLASH_ESCAPES the names in the statements would be others.
+_BACKSLASHES = "SET SESSION sql_mode = ''"
 
 
 def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
@@ -30,13 +33,24 @@ def fix_scripts(findings: Sequence[Finding]) -> dict[str, str]:
     for finding in findings:
         if finding.version is not None and finding.status is not Status.PASS:
             groups[_step(finding), finding.role.value, finding.server].append(finding)
+    stems = _stems(server for _, _, server in groups)
     scripts: dict[str, str] = {}
+    done: dict[str, set[str]] = defaultdict(set)
     for (step, role, server), own in sorted(groups.items()):
-        stem = f"{step}-{role}-{re.sub(r'[^A-Za-z0-9.-]+', '_', server).strip('_')}"
-        for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own))):
+        stem = f"{step}-{role}-{stems[server]}"
+        for suffix, text in (("cnf", _settings(own)), ("sh", _commands(own)), ("sql", _sql(own, done[server]))):
             if text:
                 scripts[f"{stem}.{suffix}"] = text
     return scripts
+
+
+def _stems(servers: Iterable[str]) -> dict[str, str]:
+    """What the files of each server are called; the same for no two of them, however alike they are."""
+    stems: dict[str, str] = {}
+    for server in sorted(set(servers)):
+        stem = re.sub(r"[^A-Za-z0-9.-]+", "_", server).strip("_")[-_LONGEST_STEM_CHARACTERS:]
+        stems[server] = f"{stem}-{len(stems) + 1}" if stem in stems.values() else stem
+    return stems
 
 
 def _step(finding: Finding) -> int:
@@ -74,19 +88,30 @@ def _commands(findings: Iterable[Finding]) -> str:
     return "\n".join(["set -eu", *lines, ""]) if lines else ""
 
 
-def _sql(findings: Sequence[Finding]) -> str:
+def _sql(findings: Sequence[Finding], done: set[str]) -> str:
+    """The statements, but for those that were `done` on this server by a script before, in whatever role."""
     lines: list[str] = []
-    done: set[str] = set()
     for finding in findings:
         statements = [statement for statement in finding.fix.statements if statement not in done]
         done.update(statements)
         if statements:
             lines += _comment(finding)
             lines += [_commented(f"{statement};", "-- fill in: ") for statement in statements]
-    if any(finding.fix.reloads_tls for finding in findings):
-        lines.append(f"{_RELOAD};")
+    if lines and any(finding.holds_root_back for finding in findings):
+        lines = [f"{_WRITABLE.format('OFF')};", *lines, f"{_WRITABLE.format('ON')};"]
+    lines += _tls(findings)
     lines += _changes(findings)
-    return "\n".join([f"{_HEAD};", *lines, ""]) if lines else ""
+    head = [_HEAD, _BACKSLASHES] if any("\\" in line for line in lines) else [_HEAD]
+    return "\n".join([*(f"{line};" for line in head), *lines, ""]) if lines else ""
+
+
+def _tls(findings: Sequence[Finding]) -> list[str]:
+    """All variables of TLS at once: the client stops where the server cannot use them, before they are kept."""
+    values = {name: value for finding in findings for name, value in finding.fix.tls}
+    statements = tls_statements(values)
+    mark = "-- fill in: " if any(map(_PLACEHOLDER.search, statements)) else ""
+    about = [comment for finding in findings if finding.fix.tls for comment in _comment(finding)]
+    return [*about, *(f"{mark}{statement};" for statement in statements)]
 
 
 def _changes(findings: Sequence[Finding]) -> list[str]:
@@ -102,7 +127,10 @@ def _changes(findings: Sequence[Finding]) -> list[str]:
             is_running = own[0].fix.is_channel_running
             options = {name: value for finding in own for name, value in finding.fix.options}
             lines += [comment for finding in own for comment in _comment(finding)]
-            lines += [f"{statement};" for statement in change_source(version, channel, options, is_running=is_running)]
+            statements = change_source(version, channel, options, is_running=is_running)
+            # All or none of them: a STOP without its START would be worse than what it is to mend.
+            mark = "-- fill in: " if any(map(_PLACEHOLDER.search, statements)) else ""
+            lines += [f"{mark}{statement};" for statement in statements]
     return lines
 
 
@@ -113,4 +141,6 @@ def _comment(finding: Finding) -> list[str]:
 
 def _commented(line: str, mark: str) -> str:
     """A line that needs a value from a person waits for it as a comment."""
+    if not line.isprintable():
+        return f"{mark}by hand, for it has what cannot be printed: {printable(line)}"
     return f"{mark}{line}" if _PLACEHOLDER.search(line) else line

@@ -21,10 +21,11 @@ _COLOURS = {
 def table_lines(findings: Sequence[Finding], *, is_coloured: bool) -> Iterator[str]:
     """One line a finding, the worst first, and below it what mends it; then the counts."""
     width = max((len(finding.check.id) for finding in findings), default=0)
-    for server in dict.fromkeys(finding.server for finding in findings):
-        own = [finding for finding in findings if finding.server == server]
+    # One that is a source and a replica is there in both roles.
+    for role, server in dict.fromkeys((finding.role, finding.server) for finding in findings):
+        own = [finding for finding in findings if (finding.role, finding.server) == (role, server)]
         version = own[0].version
-        yield f"{own[0].role} {printable(server)}" + (f"  {version.product} {version.text}" if version else "")
+        yield f"{role} {printable(server)}" + (f"  {version.product} {version.text}" if version else "")
         for status in ORDER:
             for finding in (finding for finding in own if finding.status is status):
                 colour, reset = (_COLOURS[status], _RESET) if is_coloured else ("", "")
@@ -34,6 +35,8 @@ def table_lines(findings: Sequence[Finding], *, is_coloured: bool) -> Iterator[s
                 if status is not Status.PASS:
                     yield from (f"            {line}" for line in _details(finding))
         yield ""
+    if any(finding.fix.statements for finding in findings if finding.status is not Status.PASS):
+        yield "SQL replicates unless SET SESSION sql_log_bin = 0 comes first, as in the files of --fix-script."
     counts = Counter(finding.status for finding in findings)
     yield ", ".join(f"{counts[status]} {status}" for status in ORDER)
 

@@ -14,10 +14,11 @@ _EPILOG = """what:
 
 Printed to standard output, for exactly the version that --server names; one without its last number counts as
 the latest of its series. Files are named as they are on the server's host: NAME.crt, NAME.key, ca.crt and
-ca.crl in --folder, or as the options say. Passwords are left open, as '<password>'.
+ca.crl in --folder, or as the options say. Passwords are left open, as '<password>'. A server that is a source
+and a replica needs a certificate for both: `binlock-certs issue proxy NAME`.
 
 examples:
-  binlock-certs mysql-config source db1.example --server mysql-8.4 --folder /etc/mysql/binlock
+  binlock-certs mysql-config source db1.example --server mysql-8.4
   binlock-certs mysql-config replica replica-1.example --server mariadb-10.11 --folder /etc/mysql/binlock \\
       --source db1.example:3306 --user repl
   binlock-certs mysql-config account --server mysql-5.7 --user repl --host '10.20.%' --require ssl
@@ -50,7 +51,12 @@ def add_mysql_config(commands: Commands) -> None:
 
 def _add_files(parser: argparse.ArgumentParser) -> None:
     files = parser.add_argument_group("files, by their complete paths on the server's host")
-    files.add_argument("--folder", metavar="FOLDER", help="where all of them are; the options below override it")
+    files.add_argument(
+        "--folder",
+        metavar="FOLDER",
+        help="where all of them are; the options below override it "
+        "(default: /etc/mysql/binlock; for a route /etc/binlock)",
+    )
     for option, what in (
         ("--certificate", "the certificate, with the authorities that are sent along"),
         ("--key", "its key"),

@@ -43,7 +43,8 @@ examples:
 _ISSUE_EPILOG = """roles:
   source   answers replicas: a source, or Binlock in front of one (serverAuth)
   replica  dials a source: a replica, or Binlock in front of one (clientAuth)
-  proxy    does both with one certificate (serverAuth and clientAuth)
+  proxy    does both with one certificate (serverAuth and clientAuth): Binlock, or a server that is a source and
+           a replica
 
 With --csr no key is made here: the request's is signed, and the names are those given here. A request that
 asks for others is refused.
@@ -109,7 +110,9 @@ def _add_init(commands: Commands) -> None:
         epilog=_INIT_EPILOG,
     )
     add_folder(parser, signs=False)
-    parser.add_argument("--name", default="Binlock CA", help="common name of the authority (default: %(default)s)")
+    parser.add_argument(
+        "--name", help="common name of the authority (default: Binlock CA; with --allow-intermediates Binlock root CA)"
+    )
     parser.add_argument(
         "--days",
         type=days,

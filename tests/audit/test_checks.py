@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from audit.catalogue import CHECKS
 from audit.facts import Account, AccountName, Certificate, Dump, KeyFile, ProxySession, Transport, Unread
 from audit.findings import Status
-from audit.remedies import statements_of
+from audit.remedies import file_stem, statements_of
+from certs.names import parse_names
 from tests.audit.facts_of import (
     CHANNEL,
     DUMP,
@@ -109,7 +110,7 @@ REPLICA_FAULTS = [
     ("replica-ca", "fail", channel(ca=""), "SOURCE_SSL_CA = '/tls/ca.crt'"),
     ("replica-verify", "fail", channel(verifies=False), "SOURCE_SSL_VERIFY_SERVER_CERT = 1"),
     ("replica-crl", "warn", channel(crl=""), "SOURCE_SSL_CRL = '/tls/ca.crl'"),
-    ("replica-certificate", "warn", channel(key=""), "SOURCE_SSL_KEY = '/tls/replica.key'"),
+    ("replica-certificate", "warn", channel(key=""), "SOURCE_SSL_KEY = '/tls/replica.example.key'"),
     ("replica-ciphers", "warn", channel(ciphers=""), "SOURCE_SSL_CIPHER = "),
     ("replica-ciphers", "fail", channel(ciphers="AES128-SHA"), "SOURCE_SSL_CIPHER = "),
     ("replica-tls-versions", "fail", channel(tls_versions="TLSv1.1,TLSv1.2"), "SOURCE_TLS_VERSION = "),
@@ -263,7 +264,7 @@ VERSIONS = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     VERSIONS,
     st.dictionaries(
@@ -279,3 +280,75 @@ def test_whatever_a_server_says_the_judges_answer(
         assert finding.reason
         if finding.version is not None:
             statements_of(finding.fix, finding.version)
+
+
+def test_an_account_is_judged_on_replicas_too_and_gets_one_name_everywhere() -> None:
+    anywhere = accounts(name=AccountName("repl", "%"))
+    found = [f for f in findings(source(**anywhere), replica(**anywhere)) if f.check.id == "account-host"]
+    assert [finding.role.value for finding in found] == ["source", "replica"]
+    assert {finding.fix.statements for finding in found} == {("RENAME USER 'repl'@'%' TO 'repl'@'10.0.0.2'",)}
+    # On a replica nobody uses it, and somebody does on the source.
+    assert judged("account-unused", source(**anywhere), replica(**anywhere)).status is Status.PASS
+
+
+def test_a_name_that_is_taken_is_not_given_again() -> None:
+    both = (ROOT, ROLE, REPL, replace(REPL, name=AccountName("repl", "%")))
+    assert judged("account-host", source(accounts=both)).fix.statements == ("ALTER USER 'repl'@'%' ACCOUNT LOCK",)
+
+
+@pytest.mark.parametrize(
+    ("version", "variables", "versions"),
+    [("5.7.44", {}, ["TLSv1.2"]), ("8.0.15", {}, ["TLSv1.2"]), ("5.6.24", {"tls_version": None}, []),
+     ("10.11.8-MariaDB", {}, ["TLSv1.2,TLSv1.3"])],
+)  # fmt: skip
+def test_no_server_is_told_a_version_of_tls_that_it_does_not_know(
+    version: str, variables: dict[str, str | None], versions: list[str]
+) -> None:
+    found = judged("tls-enabled", source(version=version, variables={"have_ssl": "DISABLED", **variables}))
+    told = [line.partition(" = ")[2] for line in found.fix.settings if line.startswith("tls_version")]
+    assert told == versions
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["DB1.example", "spiffe://Example.org/replica/1", "10.0.0.5", "2001:DB8:0::5", "a_b.c", "a" * 63 + ".example"],
+)
+def test_files_are_named_as_binlock_certs_names_them(name: str) -> None:
+    assert file_stem(name) == parse_names(name).file_stem
+
+
+def test_a_role_that_comes_through_a_role_is_taken_away_with_the_first() -> None:
+    broad = replace(ROLE, name=AccountName("broad", "%"), privileges=frozenset({"FILE"}))
+    through = replace(ROLE, name=AccountName("through", "%"), privileges=frozenset(), roles=(broad.name,))
+    account = replace(REPL, roles=(ROLE.name, through.name))
+    found = judged("account-privileges", source(accounts=(ROOT, ROLE, broad, through, account)))
+    assert found.fix.statements == ("REVOKE 'through'@'%' FROM 'repl'@'10.0.0.2'",)
+
+
+def test_an_account_without_a_name_is_dropped_and_not_mended_as_well() -> None:
+    nobody = replace(REPL, name=AccountName("", "%"), privileges=frozenset({"REPLICATION SLAVE"}))
+    found = findings(source(accounts=(ROOT, nobody)))
+    assert [f.check.id for f in found if "''@'%'" in "".join(f.fix.statements)] == ["accounts-anonymous"]
+
+
+@pytest.mark.parametrize("name", [AccountName("skip-grants user", "skip-grants host"), AccountName("", "")])
+def test_a_server_without_grants_fails(name: AccountName) -> None:
+    found = judged("accounts-anonymous", source(account=name))
+    assert found.status is Status.FAIL
+    assert "skip_grant_tables" in found.reason
+
+
+def test_what_everybody_may_counts_for_everybody() -> None:
+    public = Account(name=AccountName("PUBLIC", ""), is_role=True, privileges=frozenset({"REPLICATION SLAVE"}))
+    app = Account(name=AccountName("app", "%"), has_password=True, guessed="")
+    found = findings(source(version="11.8.2-MariaDB", accounts=(ROOT, public, app)), replica())
+    assert [f.status for f in found if (f.check.id, f.subject) == ("account-host", "app@%")] == [Status.FAIL]
+
+
+def test_two_servers_that_replicate_from_each_other() -> None:
+    both = {"name": "a:1", "variables": {"super_read_only": "OFF"}}
+    found = findings(source(**both), replica(name="b:1"), replica(**both))
+    [writable] = [f for f in found if f.check.id == "replica-read-only" and f.server == "a:1"]
+    assert (writable.status, writable.fix.statements) == (Status.WARN, ())
+    shared = [f for f in found if f.check.id == "tls-certificate-shared" and f.role.value == "source"]
+    assert [finding.status for finding in shared] == [Status.PASS]

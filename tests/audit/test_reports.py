@@ -47,7 +47,9 @@ def test_the_table_has_the_worst_first_with_what_mends_it() -> None:
 
 def test_what_a_server_says_moves_no_cursor_and_ends_no_comment() -> None:
     channel = replace(CHANNEL, host=HOSTILE, error=HOSTILE, io_running="No", has_tls=False)
-    found = findings(source(), replica(channels=(channel,)))
+    places = {f"`{HOSTILE}`.*": frozenset({"DROP"}), "`mysql`.*": frozenset({"SELECT"})}
+    account = replace(REPL, name=AccountName(HOSTILE, "%"), has_password=False, ssl_type="", schema_privileges=places)
+    found = findings(source(accounts=(account,)), replica(channels=(channel,), accounts=(account,)))
     assert all(line.isprintable() for line in table_lines(found, is_coloured=False))
     for script in fix_scripts(found).values():
         assert not [line for line in script.splitlines() if line.startswith("DROP")]
@@ -57,7 +59,7 @@ def test_what_a_server_says_moves_no_cursor_and_ends_no_comment() -> None:
 def test_json_has_everything() -> None:
     document = json.loads(json.dumps(json_document(sloppy())))
     assert document["summary"]["fail"] == sum(finding["status"] == "fail" for finding in document["findings"])
-    [require] = [finding for finding in document["findings"] if finding["check"] == "account-require"]
+    [require, _] = [finding for finding in document["findings"] if finding["check"] == "account-require"]
     assert require["fix"]["sql"] == ["ALTER USER 'repl'@'%' REQUIRE SSL"]
     assert require["cis"] == {"benchmark": "CIS MySQL 9.7 v1.0.0", "id": "8.2"}
     assert require["subject"] == "repl@%"
@@ -109,7 +111,12 @@ def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> Non
     ]
     assert all(script.startswith("SET SESSION sql_log_bin = 0;\n") for script in scripts.values())
     first, second, _, last = scripts.values()
-    assert first.rstrip().endswith("ALTER INSTANCE RELOAD TLS;")
+    # Kept for later starts only after the server could use it.
+    assert first.rstrip().splitlines()[-3:] == [
+        "SET GLOBAL ssl_crl = '/tls/ca.crl';",
+        "ALTER INSTANCE RELOAD TLS;",
+        "SET PERSIST ssl_crl = '/tls/ca.crl';",
+    ]
     # One CHANGE for all that its channel lacks.
     assert second.count("CHANGE REPLICATION SOURCE TO") == 1
     assert "SOURCE_SSL = 1, SOURCE_SSL_CA = '/tls/ca.crt', SOURCE_SSL_VERIFY_SERVER_CERT = 1" in second
@@ -124,3 +131,58 @@ def test_scripts_go_from_the_source_over_the_replicas_to_what_locks_out() -> Non
 
 def test_a_server_that_keeps_every_practice_gets_no_script() -> None:
     assert fix_scripts(findings(source(), replica())) == {}
+
+
+def test_where_nobody_may_write_the_script_opens_and_closes_the_server() -> None:
+    old = replace(REPL, name=AccountName("old", "10.0.0.2"))
+    for is_on in ("ON", "OFF"):
+        found = findings(source(), replica(accounts=(ROOT, ROLE, old), variables={"super_read_only": is_on}))
+        lines = fix_scripts(found)["2-replica-replica_3306.sql"].splitlines()
+        switched = [line for line in lines if "super_read_only" in line and not line.startswith("--")]
+        assert lines[0] == "SET SESSION sql_log_bin = 0;"
+        closing = [f"SET GLOBAL super_read_only = {word};" for word in ("OFF", "ON")]
+        assert switched == (closing if is_on == "ON" else [])
+        assert "ALTER USER 'old'@'10.0.0.2' ACCOUNT LOCK;" in lines
+
+
+def test_a_channel_is_not_stopped_for_a_change_that_waits_for_a_value() -> None:
+    found = findings(source(), replica(channels=(replace(CHANNEL, key=""),), issued_name=""))
+    script = fix_scripts(found)["2-replica-replica_3306.sql"]
+    assert "-- fill in: STOP REPLICA FOR CHANNEL '';" in script
+    assert "SOURCE_SSL_KEY = '/tls/<name>.key'" in script
+    assert not [line for line in script.splitlines()[1:] if not line.startswith("--")]
+
+
+def test_the_table_says_that_sql_replicates() -> None:
+    hint = "SET SESSION sql_log_bin = 0"
+    assert any(hint in line for line in table_lines(sloppy(), is_coloured=False))
+    assert not any(hint in line for line in table_lines(findings(source(), replica()), is_coloured=False))
+
+
+def test_a_server_in_both_roles_is_there_in_both() -> None:
+    found = findings(source(name="db:1"), replica(name="db:1"))
+    assert [line.partition("  ")[0] for line in table_lines(found, is_coloured=False) if line[:1].isalpha()] == [
+        "source db:1",
+        "replica db:1",
+    ]
+
+
+def test_what_a_name_has_in_it_stays_in_the_name() -> None:
+    account = replace(REPL, name=AccountName("a\nb\\", "10.0.0.2"), ssl_type="")
+    script = fix_scripts(findings(source(accounts=(ROOT, ROLE, account))))["3-source-source_3306.sql"]
+    assert script.startswith("SET SESSION sql_log_bin = 0;\nSET SESSION sql_mode = '';\n")
+    assert "ALTER USER 'a\\nb\\\\'@'10.0.0.2' REQUIRE SSL;" in script
+
+
+def test_no_two_servers_share_a_script() -> None:
+    found = findings(*(replica(name=name, variables={"super_read_only": "OFF"}) for name in ("/a/b", "/a_b", "/a/b_")))
+    last = [name for name in fix_scripts(found) if name.startswith("3-")]
+    assert sorted(last) == ["3-replica-a_b-2.sql", "3-replica-a_b-3.sql", "3-replica-a_b.sql"]
+
+
+def test_what_is_done_on_a_server_in_one_role_is_not_done_again_in_the_other() -> None:
+    old = replace(REPL, name=AccountName("old", "10.0.0.2"))
+    both = {"name": "a:1", "accounts": (ROOT, ROLE, old), "variables": {"super_read_only": "OFF"}}
+    scripts = fix_scripts(findings(source(**both), replica(**both)))
+    lock = "ALTER USER 'old'@'10.0.0.2' ACCOUNT LOCK;"
+    assert [name for name, script in scripts.items() if lock in script] == ["1-source-a_1.sql"]

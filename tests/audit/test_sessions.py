@@ -60,7 +60,7 @@ def test_streams_are_read_from_files_and_endpoints(endpoints: list[str], tmp_pat
         assert (session.replica, session.peer_host, session.tls_version) == ("one", "10.0.0.2", "TLSv1.3")
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[1]", "not JSON"])
+@pytest.mark.parametrize("content", ["", "{}", "[1]", "not JSON", "[" * 100_000], ids=len)
 def test_anything_else_is_refused(content: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_text(content)
     with pytest.raises(AuditError, match="f: not"):

@@ -244,3 +244,10 @@ def test_an_index_with_fields_of_later_versions_is_read() -> None:
 @pytest.mark.parametrize(("serial", "text"), [(1, "01"), (0xABC, "0abc"), (0x1234, "1234")])
 def test_a_serial_is_written_in_whole_bytes(serial: int, text: str) -> None:
     assert serial_text(serial) == text
+
+
+def test_a_clock_that_is_before_the_authority_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Authority.create(tmp_path, name="Later", lifetime=LIFETIME, key_type=KeyType.ED25519)
+    monkeypatch.setattr("certs.authority.utc_now", lambda: utc_now() - timedelta(days=20_000))
+    with pytest.raises(CertsError, match=r"the clock of this host says 19\d\d-.*: set the clock"):
+        Authority.open(tmp_path)

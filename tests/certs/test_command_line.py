@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -142,3 +143,27 @@ def test_both_ways_of_starting_it(tmp_path: Path) -> None:
     )
     assert (again.returncode, again.stdout) == (2, "")
     assert again.stderr.startswith(f"binlock-certs: {folder} holds an authority already")
+
+
+@pytest.mark.parametrize("buffered", ["", "1"])
+def test_a_reader_that_leaves_is_no_bug(folder: Path, buffered: str) -> None:
+    command = [sys.executable, "-m", "certs", "show", "--dir", str(folder)]
+    environment = {**os.environ, "PYTHONUNBUFFERED": buffered}
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, env=environment, check=False)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment) as program:
+        assert program.stdout is not None
+        assert program.stderr is not None
+        program.stdout.close()
+        assert program.stderr.read() == b""
+        assert program.wait(30) == 2
+
+
+def test_a_root_and_the_authority_below_it_are_made_without_a_thought_for_names(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["init", "--dir", str(tmp_path / "root"), "--allow-intermediates"]) == 0
+    assert main(["init", "--dir", str(tmp_path / "authority"), "--parent", str(tmp_path / "root")]) == 0
+    assert main(["show", "--dir", str(tmp_path / "authority")]) == 0
+    assert "CN=Binlock CA < CN=Binlock root CA" in capsys.readouterr().out

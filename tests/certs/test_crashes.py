@@ -141,6 +141,22 @@ def test_issue_cut_short_anywhere_leaves_a_usable_authority(tmp_path: Path, *, r
         assert_usable(folder)
 
 
+def test_what_a_death_leaves_in_another_folder_is_removed_by_the_next_run_there(tmp_path: Path) -> None:
+    def fresh(number: int) -> Path:
+        create(tmp_path / str(number))
+        return tmp_path / str(number)
+
+    def issue_elsewhere(folder: Path, name: str = "db1.example") -> None:
+        issue(Authority.open(folder), Role.SOURCE, parse_names(name), lifetime=LIFETIME, out=folder / "out")
+
+    left = 0
+    for folder in steps_of(issue_elsewhere, fresh):
+        left += len(list((folder / "out").glob(".binlock-*")))
+        issue_elsewhere(folder, "db2.example")
+        assert not list((folder / "out").glob(".binlock-*"))
+    assert left, "no death left anything, so that this proves nothing"
+
+
 @pytest.mark.parametrize("retry_first", [True, False])
 def test_revoke_cut_short_anywhere_is_never_forgotten(tmp_path: Path, *, retry_first: bool) -> None:
     def fresh(number: int) -> Path:

@@ -23,7 +23,8 @@ MEANINGS = {
     Check.KEY: "the key file is its owner's alone, opens without a passphrase, and belongs to the certificate",
     Check.CHAIN: "issuers and signatures lead to a self-signed root in `--ca`",
     Check.VALIDITY: "every certificate of the chain counts now",
-    Check.AUTHORITIES: "each may sign what it signed: basicConstraints, keyCertSign, path length, critical extensions",
+    Check.AUTHORITIES: "each may sign what it signed: basicConstraints, keyCertSign, path length, name constraints, "
+    "critical extensions",
     Check.PURPOSE: "with `--role`: extended key usage of the whole chain, key usage of the leaf",
     Check.ALGORITHMS: "no RSA below 2048 bits, no SHA-1 or MD5",
     Check.STRICT: "RFC 5280 to the letter, as Binlock's proxy asks",

@@ -142,6 +142,16 @@ def test_the_values_are_where_they_belong(printed: Print) -> None:
     }
 
 
+def test_mysql_is_told_what_gtids_take(printed: Print) -> None:
+    for version, position, told in (
+        ("mysql-8.4", "gtid", True),
+        ("mysql-8.4", "file", False),
+        ("mariadb-10.11", "gtid", False),
+    ):
+        text = printed("replica", *FILES, *SOURCE, "--server", version, "--position", position)
+        assert ("gtid_mode is ON at both ends" in text) == told
+
+
 def test_5_7_is_told_that_it_looks_at_the_common_name(printed: Print) -> None:
     assert "common name" in printed("replica", *FILES, *SOURCE, "--server", "mysql-5.7")
     assert "common name" not in printed("replica", *FILES, *SOURCE, "--server", "mysql-8.0")
@@ -168,7 +178,8 @@ def test_accounts_as_the_manual_has_them(printed: Print) -> None:
         "GRANT REPLICATION SLAVE ON *.* TO 'repl'@'%.example.com';",
     ]
     assert printed("account", *who, "--require", "ssl", "--existing").splitlines()[1:] == [
-        "ALTER USER 'repl'@'%.example.com' REQUIRE SSL;"
+        "ALTER USER IF EXISTS 'repl'@'%.example.com' REQUIRE SSL;",
+        "SHOW WARNINGS;",
     ]
     subject = ("--require", "subject", "--subject", "/CN=r1", "--issuer", "/CN=It's")
     assert "REQUIRE SUBJECT '/CN=r1' AND ISSUER '/CN=It''s';" in printed("account", *who, *subject)
@@ -183,7 +194,7 @@ def test_accounts_as_the_manual_has_them(printed: Print) -> None:
         (("replica", *FILES, "--user", "repl", "--server", "mysql-8.0"), "this needs --source HOST:PORT"),
         (("replica", *FILES, "--user", "r", "--source", "db1", "--server", "mysql-8.0"), "'db1' is not HOST:PORT"),
         (("replica", "r1", "--folder", "certs", *SOURCE, "--server", "mysql-8.0"), "is no complete path"),
-        (("replica", "r1", *SOURCE, "--server", "mysql-8.0"), "NAME and --folder, or --certificate and --key"),
+        (("replica", *SOURCE, "--server", "mysql-8.0"), "NAME, or --certificate and --key"),
         (("source", *FILES, "--server", "mysql-5.7", "--tls-version", "TLSv1.3"), "not offered for MySQL 5.7"),
         (("source", *FILES, "--server", "mariadb-11.8", "--ciphersuite", "X"), "MariaDB 11.8 has no setting for"),
         (("source", *FILES, "--server", "mysql-8.4", "--tls-version", "TLSv1"), "choose from TLSv1.2, TLSv1.3"),
@@ -210,6 +221,16 @@ def test_a_route_is_toml_with_the_files(printed: Print) -> None:
     assert route["replica_tls"]["crl"] == ["/etc/mysql/binlock/ca.crl"]
     assert route["replica"] == [{"identity": "r1", "accounts": ["repl"], "server_ids": [2]}]
     assert "crl" not in tomllib.loads(printed("route", *FILES, *SOURCE, *common, "--no-crl"))["route"][0]["replica_tls"]
+
+
+def test_where_files_are_unless_it_is_said(printed: Print) -> None:
+    _, options = parse(printed("replica", "R1.example", *SOURCE, "--server", "mysql-8.4"))
+    assert options["SOURCE_SSL_KEY"] == "'/etc/mysql/binlock/r1.example.key'"
+    route = tomllib.loads(printed("route", "r1", *SOURCE, "--allow", "10.0.0.0/8", "--identity", "r2"))["route"][0]
+    assert route["replica_tls"]["ca"] == "/etc/binlock/ca.crt"
+    # Whoever names files names all of them.
+    own = ("--certificate", "/c", "--key", "/k", "--ca", "/a")
+    assert parse(printed("replica", *own, *SOURCE, "--server", "mysql-8.4"))[1]["SOURCE_SSL_CRL"] == "''"
 
 
 def test_a_version_without_its_last_number_is_the_latest_of_its_series() -> None:

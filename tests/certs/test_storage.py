@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from certs.errors import CertsError
-from certs.storage import create_file, locked_folder, make_folder, replace_file, verify_secret_mode
+from certs.storage import create_file, locked_folder, make_folder, read_file, replace_file, verify_secret_mode
 
 
 def mode_of(path: Path) -> int:
@@ -112,3 +112,9 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path, mode: int, refuse
             verify_secret_mode(path)
     else:
         verify_secret_mode(path)
+
+
+def test_a_file_without_an_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("certs.storage._MOST_BYTES", 1 << 20)
+    with pytest.raises(CertsError, match="/dev/zero is longer than any"):
+        read_file(Path("/dev/zero"))

@@ -17,6 +17,8 @@ GOOD = {
     "all good", "root sent too", "middle trusted too", "root allows one below", "middle allows none below",
     "older root beside", "namesake beside", "leaf has an unknown extension", "leaf for anything", "leaf without usage",
     "leaf for encipherment", "middle for servers", "leaf of RSA 2048", "leaf of Ed25519", "leaf of P-384",
+    "middle speaks for example", "middle speaks for its own subject", "root speaks for mail alone",
+    "leaf is constrained itself",
     "host of the wildcard", "host by address", "leaf by common name alone", "leaf by the root",
     "older list has the leaf", "lapsed list beside", "list of tomorrow beside", "leaf's revocation taken back",
 }  # fmt: skip
@@ -31,7 +33,10 @@ REASONS = {
                   "leaf forged without identifier", "leaf names another issuer key", "leaf trusted alone"},
     Check.VALIDITY: {"leaf expired", "leaf not yet", "middle expired", "root expired"},
     Check.AUTHORITIES: {"middle is no authority", "middle without constraints", "middle may not sign certificates",
-                        "root allows none below", "leaf has an unknown critical extension"},
+                        "root allows none below", "leaf has an unknown critical extension",
+                        "middle speaks for others", "root speaks for another network",
+                        "root speaks for other subjects", "middle does not speak for the host",
+                        "middle does not speak for a wildcard", "middle does not speak for addresses"},
     Check.PURPOSE: {"leaf for clients", "leaf for lists alone", "middle for clients"},
     Check.ALGORITHMS: {"leaf of RSA 1024"},
     Check.NAME: {"another host", "host below the wildcard", "wildcard for all of example", "another address",
@@ -96,7 +101,7 @@ def test_every_variation_is_good_or_has_its_reason() -> None:
     assert GOOD | set().union(*REASONS.values()) == VARIATIONS.keys()
 
 
-@pytest.mark.parametrize("stride", [5, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("stride", [29, pytest.param(1, marks=pytest.mark.soak)])
 def test_two_variations_at_once_are_judged_as_openssl_does(tmp_path: Path, stride: int) -> None:
     wrong, seen = [], 0
     for first, second in itertools.islice(itertools.combinations(VARIATIONS, 2), 0, None, stride):
@@ -108,4 +113,4 @@ def test_two_variations_at_once_are_judged_as_openssl_does(tmp_path: Path, strid
         found = {strict: faults(findings, strict=strict) for strict in (False, True)}
         wrong += [(first, second, strict, words, found) for strict in found if (not found[strict]) != taken[strict]]
     assert not wrong, (len(wrong), wrong[:5])
-    assert seen > 1800 / stride
+    assert seen > 2400 / stride

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 
 from cryptography import x509
@@ -200,6 +200,15 @@ def change(who: str, **values: object) -> Fault:
     return apply
 
 
+NETWORK = x509.IPAddress(ip_network("10.0.0.0/24"))
+
+
+def constrain(
+    who: str, *, permitted: list[x509.GeneralName] | None = None, excluded: list[x509.GeneralName] | None = None
+) -> Fault:
+    return lambda world: world.certificates[who].further.append((x509.NameConstraints(permitted, excluded), True))
+
+
 def change_list(place: int, **values: object) -> Fault:
     def apply(world: World) -> None:
         world.lists[place] = dataclasses.replace(world.lists[place], **values)  # type: ignore[arg-type]
@@ -283,6 +292,17 @@ VARIATIONS: dict[str, Fault] = {
     "leaf has an unknown critical extension": change("leaf", further=[(UNKNOWN, True)]),
     "leaf has an unknown extension": change("leaf", further=[(UNKNOWN, False)]),
     "leaf may sign certificates": change("leaf", usages={"digital_signature", "key_cert_sign"}),
+    # names that authorities may speak for
+    "middle speaks for example": constrain("middle", permitted=[x509.DNSName("example"), NETWORK]),
+    "middle speaks for its own subject": constrain("middle", permitted=[x509.DirectoryName(name_of("LEAF "))]),
+    "middle speaks for others": constrain("middle", permitted=[x509.DNSName("other.example"), NETWORK]),
+    "root speaks for another network": constrain("root", permitted=[x509.IPAddress(ip_network("10.1.0.0/16"))]),
+    "root speaks for other subjects": constrain("root", permitted=[x509.DirectoryName(name_of("others"))]),
+    "middle does not speak for the host": constrain("middle", excluded=[x509.DNSName("db1.example")]),
+    "middle does not speak for a wildcard": constrain("middle", excluded=[x509.DNSName(".wild.example")]),
+    "middle does not speak for addresses": constrain("middle", excluded=[x509.IPAddress(ip_network("0.0.0.0/0"))]),
+    "root speaks for mail alone": constrain("root", permitted=[x509.RFC822Name("example")]),
+    "leaf is constrained itself": constrain("leaf", permitted=[x509.DNSName("other.example")]),
     # purpose
     "leaf for clients": change("leaf", purposes=[ExtendedKeyUsageOID.CLIENT_AUTH]),
     "leaf for anything": change("leaf", purposes=None),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 from pathlib import Path
 
@@ -87,6 +88,25 @@ def test_every_command_and_option_exists(path: Path, capsys: pytest.CaptureFixtu
         program, command, *_ = line.split()
         missing = set(re.findall(r"--[a-z-]+", line)) - offered(program, command, capsys)
         assert not missing, f"{line}: no option {missing}"
+
+
+class Understood(BaseException):
+    """A command line was parsed: nothing of it is to be run."""
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_every_command_of_a_block_is_whole(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse = argparse.ArgumentParser.parse_args
+
+    def only_parse(parser: argparse.ArgumentParser, words: list[str]) -> None:
+        parse(parser, words)
+        raise Understood
+
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only_parse)
+    for line in (line for block in blocks(path, "") for line in block.splitlines() if line.startswith(tuple(MAINS))):
+        program, *words = line.partition("|")[0].split()
+        with pytest.raises(Understood):
+            MAINS[program](words)
 
 
 def test_there_are_commands_to_judge_and_a_wrong_one_is_found(capsys: pytest.CaptureFixture[str]) -> None:

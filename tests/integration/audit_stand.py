@@ -15,7 +15,7 @@ from testbed.encryption import binlog_encryption
 from testbed.flavours import Flavour
 from testbed.hosts import Host, Network
 from testbed.servers import Server
-from tests.integration.lab import BIN, Authority
+from tests.integration.lab import BIN, Authority, run_certs
 
 WEAK, STRONG = "repl123", "four quiet Herons, 1 pond"
 FOLDER = "/etc/mysql/binlock"
@@ -33,8 +33,8 @@ SLOPPY_ACCOUNTS = (
     "GRANT SELECT ON mysql.* TO app@'10.77.%'",
 )
 LEAST = {
-    True: ("user", "db", "tables_priv", "global_priv", "roles_mapping"),
-    False: ("user", "db", "tables_priv", "global_grants", "role_edges", "component"),
+    True: ("user", "db", "tables_priv", "procs_priv", "proxies_priv", "global_priv", "roles_mapping"),
+    False: ("user", "db", "tables_priv", "procs_priv", "proxies_priv", "global_grants", "role_edges", "component"),
 }
 
 
@@ -85,9 +85,9 @@ class SloppyPair:
                 cursor.execute("SET SESSION sql_log_bin = 0")
                 cursor.execute("CREATE DATABASE shop")
                 cursor.execute("CREATE TABLE shop.orders (id INT PRIMARY KEY)")
-                if server is self.source:
-                    for statement in SLOPPY_ACCOUNTS:
-                        cursor.execute(statement)
+                # As after a restore: the replica has the source's accounts.
+                for statement in SLOPPY_ACCOUNTS:
+                    cursor.execute(statement)
         options: dict[str, Any] = {} if self.flavour.is_mariadb else {"get_source_public_key": True}
         self.replica.replicate_from(host=self.source_host.address, port=3306, user="repl", password=WEAK, **options)
         # A channel that somebody tried once, and left.
@@ -110,7 +110,10 @@ class SloppyPair:
         self.replica.sql(f"RESET {own}")
 
     def audit_as_root(self, *options: str) -> tuple[int, dict[str, Any]]:
-        dsns = [f"mysql://root@localhost/?socket={server.socket_path}" for server in (self.source, self.replica)]
+        dsns = [
+            f"mysql://root@localhost/?socket={server.socket_path}&name={self.name_of(server)}"
+            for server in (self.source, self.replica)
+        ]
         return run_audit("--source", dsns[0], "--replica", dsns[1], "--json", *options)
 
     def make_auditors(self) -> None:
@@ -133,24 +136,37 @@ class SloppyPair:
         assert done.stdout, done.stderr
         return done.returncode, json.loads(done.stdout)
 
+    def name_of(self, server: Server) -> str:
+        """That its certificate is issued for."""
+        return f"{server.folder.name}.example"
+
     def issue_files(self) -> None:
-        """What the fixes name, in a folder for each server."""
-        for server, host in ((self.source, self.source_host), (self.replica, self.replica_host)):
+        """What the fixes name, in a folder for each server, as docs/audit.md has it done."""
+        hosts = ((self.source, self.source_host, "source"), (self.replica, self.replica_host, "proxy"))
+        for server, host, role in hosts:
             own = self.files_of(server)
-            own.mkdir()
-            name = f"{server.folder.name}.example"
-            leaf = self.authority.issue("source", name, "--ip", host.address)
-            client = self.authority.issue("replica", f"client.{name}")
-            for made, there in (
-                (self.authority.ca, "ca.crt"),
-                (self.authority.crl, "ca.crl"),
-                (leaf.certificate, "server.crt"),
-                (leaf.key, "server.key"),
-                (client.certificate, "replica.crt"),
-                (client.key, "replica.key"),
-            ):
-                shutil.copy(made, own / there)
+            self.authority.issue(role, self.name_of(server), "--ip", host.address, "--out", str(own))
+            for shared in (self.authority.ca, self.authority.crl):
+                shutil.copy(shared, own)
             (own / "keys").write_text(f"1;{'5a' * 32}\n")
+
+    def make_late_account(self) -> None:
+        """On a MySQL replica alone, although that takes no writes."""
+        statements = (
+            "SET SESSION sql_log_bin = 0",
+            "SET GLOBAL super_read_only = OFF",
+            f"CREATE USER late@'10.77.%' IDENTIFIED BY '{STRONG}'",
+            "GRANT REPLICATION SLAVE ON *.* TO late@'10.77.%'",
+            "SET GLOBAL super_read_only = ON",
+        )
+        with self.replica.connection() as connection, connection.cursor() as cursor:
+            for statement in statements:
+                cursor.execute(statement)
+
+    def configured(self, what: str, server: Server, *options: str) -> str:
+        """What `mysql-config` prints for a server, with the files where they are here."""
+        words = (what, self.name_of(server), "--server", self.flavour.value, *options)
+        return run_certs("mysql-config", *words).replace(FOLDER, str(self.files_of(server)))
 
     def files_of(self, server: Server) -> Path:
         return self.folder / f"{server.folder.name}-files"

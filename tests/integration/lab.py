@@ -289,14 +289,14 @@ class Table:
             self.source.sql(f"INSERT INTO {self.schema}.orders (body) VALUES {values}")
 
     @contextmanager
-    def under_load(self, *, rows: int = 20, body_bytes: int = 500) -> Iterator[None]:
+    def under_load(self, *, rows: int = 20, body_bytes: int = 500, pause_seconds: float = 0) -> Iterator[None]:
         """One insert after the other for the duration."""
         stop = threading.Event()
         failures: list[BaseException] = []
 
         def write() -> None:
             try:
-                while not stop.is_set():
+                while not stop.wait(pause_seconds):
                     self.insert(rows, body_bytes)
             except BaseException as error:  # noqa: BLE001 - raised below, in the test's own thread
                 failures.append(error)
