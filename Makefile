@@ -31,6 +31,7 @@ lint: venv  ## style, types, import contracts
 test: lint  ## everything that must hold, against real servers
 	$(BIN)/python -m testbed fetch
 	$(BIN)/python -m testbed packages tests/integration/clients
+	$(BIN)/python -m testbed packages tests/integration/pages
 	$(BIN)/python -m testbed packages tests/grafana/checking
 	$(BIN)/python -m testbed packages tests/deploy/charts
 	$(BIN)/python -m testbed packages tests/audit/sarif

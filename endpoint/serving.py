@@ -14,6 +14,7 @@ import h11
 import trio
 
 from endpoint.answers import Answer, Page, Request, text_answer
+from endpoint.naming import is_loopback, may_be_called
 from endpoint.tls import ServerTls, TlsRefused, say_why
 
 # A scraper asks every few seconds; whoever is slower than this holds a connection for nothing.
@@ -25,6 +26,10 @@ _CLOSE_SECONDS = 1
 _SECONDS_A_LINE = 1
 _METHODS = frozenset({b"GET", b"HEAD"})
 
+
+_MISLED = text_answer(
+    "this endpoint is on loopback: ask for localhost or for its address", HTTPStatus.MISDIRECTED_REQUEST
+)
 
 # Told: whose TLS handshake failed, why, and whether to log it, which is once a second at most.
 OnRefusal = Callable[[str, str, bool], None]
@@ -138,7 +143,10 @@ class Endpoint:
             return False
         if request is None or not still_stands():
             return False
-        await _respond(stream, connection, self._answer(request), is_head=request.method == b"HEAD")
+        host = dict(request.headers).get(b"host", b"").decode("latin-1")
+        is_misled = _is_on_loopback(stream) and not may_be_called(host)
+        answer = _MISLED if is_misled else self._answer(request)
+        await _respond(stream, connection, answer, is_head=request.method == b"HEAD")
         return connection.our_state is h11.DONE and connection.their_state is h11.DONE
 
     def _answer(self, request: h11.Request) -> Answer:
@@ -151,9 +159,18 @@ class Endpoint:
         path, _, query = request.target.decode("latin-1").partition("?")
         page = self._pages.get(path)
         if page is None:
-            *others, last = self._pages
+            # Those with a dot are files of the status page.
+            *others, last = (known for known in self._pages if "." not in known)
             return text_answer(f"try {', '.join(others)} or {last}", HTTPStatus.NOT_FOUND)
         return page(Request(path, query, dict(request.headers).get(b"accept", b"").decode("latin-1")))
+
+
+def _is_on_loopback(stream: trio.abc.Stream) -> bool:
+    """Whether a plaintext connection was made to a loopback address."""
+    try:
+        return isinstance(stream, trio.SocketStream) and is_loopback(stream.socket.getsockname())
+    except OSError:
+        return False
 
 
 def _peer_of(stream: trio.abc.Stream) -> str:

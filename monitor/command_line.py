@@ -57,7 +57,7 @@ examples:
   binlock-monitor run --interface eth0 --listen 0.0.0.0:9308 --tls-certificate m.crt --tls-key m.key --tls-ca ca.crt
 
 Opening an interface takes root or CAP_NET_RAW; afterwards it runs as --user, without capabilities.
-Findings are lines on standard error. The endpoint answers /metrics, /healthz, /readyz and /flows.
+Findings are lines on standard error. The endpoint answers /metrics, /healthz, /readyz, /flows and /status; / is a page.
 SIGTERM and SIGINT end it in order, with exit code 0.
 """
 _READ_EXAMPLES = """\

@@ -28,6 +28,7 @@ from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import InterfaceReading, Metrics, Reading
 from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
+from monitor.reporting.status import MOST_FLOWS, Standing, foremost_first, monitor_status
 from monitor.scapy import certificate_not_after
 from monitor.segments import reversed_key
 from monitor.tracking.flows import FlowTable
@@ -167,6 +168,7 @@ class Monitor:
             handed_over: the listening socket of the service manager, named `endpoint`.
         """
         self._settings = settings
+        self._standing = Standing(version=installed_version(), ports=settings.ports)
         self._notifier = notifier or Notifier()
         self._pulse = Pulse()
         self._handed_over = dict(handed_over or {})
@@ -179,9 +181,8 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
-        self._endpoint = Endpoint(
-            monitor_pages(self), on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal
-        )
+        pages = monitor_pages(self)
+        self._endpoint = Endpoint(pages, on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal)
         self._endpoint_refusals = 0
         self._listening: list[socket.socket] = []
         self._filter_updates = 0
@@ -199,6 +200,11 @@ class Monitor:
     def flows(self) -> Iterator[dict[str, Any]]:
         """What is said of each flow that is being watched."""
         return (flow_fields(flow, self._settings.masking) for flow in list(self._table.flows()))
+
+    def status(self) -> dict[str, Any]:
+        """The facts of the status page."""
+        foremost = self._table.foremost(MOST_FLOWS, foremost_first)
+        return monitor_status(self._standing, self._read(), foremost, self._findings.gone)
 
     def open(self, give_up_privileges: Callable[[str], None]) -> None:
         """Opens everything that needs a privilege, and gives up privileges.

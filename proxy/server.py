@@ -9,9 +9,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import trio
 
+from endpoint.page import status_pages
 from endpoint.serving import Endpoint
 from endpoint.watch import signature_of
 from proxy.admin import admin_pages, open_admin_sockets
@@ -25,6 +27,8 @@ from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
+from proxy.status import Standing, proxy_status
+from proxy.status_page import proxy_page
 from supervision.liveness import Pulse, keep_telling
 from supervision.notifier import Notifier
 
@@ -69,6 +73,7 @@ class Server:
         self.registry = SessionRegistry()
         self.is_draining = False
         self._reload_error = ""
+        self._started = self._in_force_since = datetime.now(UTC)
         self._metrics = Metrics(_version())
         self._runtime = Runtime(site.config.limits, self._metrics, self.registry, PasswordKey())
         self._notifier = notifier or Notifier()
@@ -79,7 +84,7 @@ class Server:
         self._seen = signature_of(site.files)
         self._reloading = trio.Lock()
         self._admin = Endpoint(
-            admin_pages(self._metrics, self.registry, self),
+            admin_pages(self._metrics, self.registry, self) | status_pages(self.status, proxy_page),
             on_defect=_log_endpoint_defect,
             on_refusal=self._note_admin_refusal,
         )
@@ -94,6 +99,17 @@ class Server:
     def reload_error(self) -> str:
         """Why the configuration on disk is not the one that runs; empty if it is."""
         return self._reload_error
+
+    def status(self) -> dict[str, Any]:
+        """The facts of the status page."""
+        standing = Standing(
+            version=_version(),
+            started=self._started,
+            state="serving" if self.is_ready else "draining" if self.is_draining else "starting",
+            in_force_since=self._in_force_since,
+            reload_error=self._reload_error,
+        )
+        return proxy_status(standing, self._site, self.registry, self._runtime.refusals)
 
     async def run(self) -> None:
         """Listens, serves, and returns after SIGTERM or SIGINT and the drain.
@@ -174,6 +190,7 @@ class Server:
         self._runtime.limits = site.config.limits
         self._metrics.describe_site(site)
         self._metrics.note_reload(is_success=True)
+        self._in_force_since = datetime.now(UTC)
 
     def _note_admin_refusal(self, peer: str, why: str, may_log: bool) -> None:
         self._metrics.admin_tls_refusals.inc()

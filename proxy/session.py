@@ -26,6 +26,7 @@ from proxy.outcomes import Ending, LegClosed, Reason, SessionRefused, Stage, err
 from proxy.packets import PacketStream
 from proxy.policy import CommandJudge, name_of, shape_of
 from proxy.preamble import Caller, caller_at, preamble_for, read_preamble
+from proxy.refusals import Outcome, Refusals
 from proxy.relay import BinlogRelay
 from proxy.room import require_room
 from proxy.sessions import SessionRegistry
@@ -52,6 +53,7 @@ class Runtime:
     registry: SessionRegistry
     password_key: PasswordKey
     threads: GreetedThreads = field(default_factory=GreetedThreads)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 async def serve_replica(sock: socket.socket, route: Route, runtime: Runtime) -> None:
@@ -211,6 +213,8 @@ class _Session:
             self._note_objection(SessionRefused(Stage.POLICY, Reason.COMMAND_REFUSED, reason), **shown)
             return
         log_event(logging.WARNING, "command_refused", **self.record.fields(), **shown, detail=reason)
+        said = " ".join((*shown.values(), f"({reason})"))
+        self.runtime.refusals.note(self.record, Outcome.COMMAND_REFUSED, Stage.POLICY, Reason.COMMAND_REFUSED, said)
 
     def _count_command(self, command: ParsedCommand, decision: str) -> None:
         self.runtime.metrics.commands.labels(self.route.name, name_of(command), decision).inc()
@@ -257,6 +261,7 @@ class _Session:
         if reason not in record.would_refuse:
             record.would_refuse.append(reason)
         self.runtime.metrics.would_refuse.labels(self.route.name, stage, reason).inc()
+        self.runtime.refusals.note(record, Outcome.WOULD_REFUSE, refusal.stage, refusal.reason, refusal.detail)
         fields = {**record.fields(), "stage": stage}
         log_event(logging.WARNING, "would_refuse", **fields, **shown, reason=reason, detail=refusal.detail)
 
@@ -327,6 +332,7 @@ async def _refuse(session: _Session, stage: Stage, reason: Reason, detail: str, 
         return
     level = logging.DEBUG if reason is Reason.DISCONNECTED else logging.WARNING
     log_event(level, "session_refused", **{**record.fields(), "stage": stage.value}, reason=reason.value, detail=detail)
+    session.runtime.refusals.note(record, Outcome.REFUSED, stage, reason, detail)
     metrics.refusals.labels(route, stage.value, reason.value).inc()
     metrics.sessions.labels(route, "refused").inc()
     if answer is not None:
@@ -339,6 +345,7 @@ def _end(session: _Session, ending: Ending | None) -> None:
     ending = ending or Ending(Reason.CLOSED, "")
     fields = {"reason": ending.reason.value, "detail": ending.detail} if ending.detail else {"reason": "closed"}
     log_event(logging.INFO, "session_ended", **session.record.fields(), **fields)
+    session.runtime.refusals.note(session.record, Outcome.ENDED, session.record.stage, ending.reason, ending.detail)
     metrics.sessions_ended.labels(route, ending.reason.value).inc()
     metrics.sessions.labels(route, "ended").inc()
 

@@ -107,6 +107,11 @@ class SessionRecord:
         return time.monotonic() - self.started_seconds
 
     @property
+    def peer_text(self) -> str:
+        """The peer as `address:port`, `[v6]:port`."""
+        return _shown(*self.peer)
+
+    @property
     def replica(self) -> str:
         """The roster's name for it; empty before the login."""
         return self.entry.name if self.entry is not None else ""
@@ -116,7 +121,7 @@ class SessionRecord:
         shown: dict[str, Any] = {
             "session": self.number,
             "route": self.route,
-            "peer": _shown(*self.peer),
+            "peer": self.peer_text,
             "via": self.via,
             "stage": self.stage.value,
             "replica": self.replica,

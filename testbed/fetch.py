@@ -52,6 +52,8 @@ RECIPES = {
     "suricata": Recipe("sid", ("suricata",)),
     "openssl": Recipe("bookworm", ("openssl",), installed="openssl"),
     "iproute2": Recipe("bookworm", ("iproute2",), installed="ip"),
+    # For the status pages, with faces of its own, so that pictures are the same everywhere.
+    "chromium": Recipe("bookworm", ("chromium-headless-shell", "fonts-inter", "fonts-jetbrains-mono")),
     # Debian 12's and the newest service manager, for the units in deploy/systemd.
     "systemd": Recipe("bookworm", ("systemd",), installed="systemd-analyze"),
     "systemd-sid": Recipe("sid", ("systemd",)),
@@ -129,15 +131,30 @@ class Bundle:
     @functools.cached_property
     def _loader(self) -> tuple[str, str]:
         """The dynamic loader, and the folders with libraries joined by colons."""
-        machine = platform.machine()
-        if machine not in LOADERS:
-            raise FetchError(f"the test bed knows no dynamic loader for {machine}: it runs on {' and '.join(LOADERS)}")
-        triplet, loader = LOADERS[machine]
-        root = self.root or Path("/")
-        roots = [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
+        triplet, loader = self._loader_names
+        roots = self._library_folders(triplet)
         nested = {path.parent for folder in roots for path in folder.glob("*/lib*.so*")}
         libraries = ":".join(str(path) for path in [*roots, *sorted(nested)])
         return str(self.path(f"usr/lib/{triplet}/{loader}", f"lib/{triplet}/{loader}")), libraries
+
+    def libraries(self) -> list[Path]:
+        """The files of all shared libraries; of one name the first is meant."""
+        triplet, _ = self._loader_names
+        patterns = ("lib*.so*", "*/lib*.so*")
+        folders = self._library_folders(triplet)
+        return [path for folder in folders for pattern in patterns for path in sorted(folder.glob(pattern))]
+
+    @property
+    def _loader_names(self) -> tuple[str, str]:
+        """The folder of this machine's libraries, and the loader's file."""
+        machine = platform.machine()
+        if machine not in LOADERS:
+            raise FetchError(f"the test bed knows no dynamic loader for {machine}: it runs on {' and '.join(LOADERS)}")
+        return LOADERS[machine]
+
+    def _library_folders(self, triplet: str) -> list[Path]:
+        root = self.root or Path("/")
+        return [path for path in (root / "usr/lib" / triplet, root / "lib" / triplet) if path.is_dir()]
 
 
 def bundle(name: str) -> Bundle:

@@ -11,6 +11,7 @@ from monitor.reporting.logs import Allowance, log_event, logger
 from monitor.reporting.masking import Masking, host_of
 from monitor.reporting.metrics import Metrics
 from monitor.reporting.report import flow_fields
+from monitor.reporting.status import GonePlaintext
 from monitor.tracking.flows import Change
 from monitor.verdicts import Flow, Verdict
 
@@ -33,10 +34,12 @@ class Findings:
 
     Attributes:
         interface: whose packets are being looked at; empty where that is not known.
+        gone: replication in the clear that is over.
     """
 
     def __init__(self, masking: Masking, metrics: Metrics) -> None:
         self.interface = ""
+        self.gone = GonePlaintext(masking)
         self._masking = masking
         self._metrics = metrics
         self._known: dict[int, _Known] = {}
@@ -56,6 +59,8 @@ class Findings:
         interface = known.interface if known and known.interface else self.interface
         if change is Change.ENDED:
             self._known.pop(flow.number, None)
+            if flow.verdict is Verdict.PLAINTEXT_REPLICATION:
+                self.gone.note(flow)
             self._metrics.pairs.end(flow.number, now_seconds)
             self._metrics.tls.end(flow.number)
         else:

@@ -1,4 +1,4 @@
-"""What the endpoint answers: `/metrics`, `/healthz`, `/readyz` and `/flows`."""
+"""What the endpoint answers: `/metrics`, `/healthz`, `/readyz`, `/flows`, and the status page."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from http import HTTPStatus
 from typing import Any, Protocol
 
 from endpoint.answers import Answer, Page, Request, alive, json_list_answer, text_answer
+from endpoint.page import status_pages
+from monitor.reporting.status_page import monitor_page
 
 
 class Facts(Protocol):
@@ -22,6 +24,9 @@ class Facts(Protocol):
     def flows(self) -> Iterator[dict[str, Any]]:
         """What is said of each flow that is being watched; as it is now, also if it is consumed later."""
 
+    def status(self) -> dict[str, Any]:
+        """The facts of the status page."""
+
 
 def monitor_pages(facts: Facts) -> dict[str, Page]:
     """What each path answers."""
@@ -36,4 +41,5 @@ def monitor_pages(facts: Facts) -> dict[str, Page]:
         "/healthz": alive,
         "/readyz": show_readiness,
         "/flows": lambda _: json_list_answer(facts.flows()),
+        **status_pages(facts.status, monitor_page),
     }

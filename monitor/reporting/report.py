@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from endpoint.page.wording import shown_bytes
 from monitor.reporting.masking import Masking
 from monitor.verdicts import Flow, TlsFacts, Verdict
 
@@ -126,15 +127,6 @@ def _seen(fields: dict[str, Any]) -> str:
     return ", ".join(text for name, text in marks.items() if fields[name]) or "-"
 
 
-def readable_bytes(count: float) -> str:
-    """A size as a person reads it, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"
-
-
 def printable(text: str) -> str:
     """A name from outside, such as a file's, without what would move a terminal's cursor."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
@@ -148,7 +140,7 @@ _COLUMNS: dict[str, Callable[[dict[str, Any]], str]] = {
     "TLS": _encryption,
     "seen": _seen,
     "packets": lambda fields: str(fields["packets"]),
-    "bytes": lambda fields: readable_bytes(fields["bytes"]),
+    "bytes": lambda fields: shown_bytes(fields["bytes"]),
     "first seen": lambda fields: str(fields["first_seen"])[:19].replace("T", " "),
     "file": lambda fields: printable(str(fields["file"])),
 }

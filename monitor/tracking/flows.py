@@ -5,6 +5,7 @@ since a flood or a scan makes any number of them. Then it is looked into; and on
 change it, it is settled: its directions are counted and passed over, and looked into again now and then.
 """
 
+import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,6 +131,13 @@ class FlowTable:
         for connection in sorted(self._watched(), key=lambda one: one.flow.number):
             connection.count()
             yield connection.flow
+
+    def foremost(self, most: int, rank: Callable[[Flow], tuple[int, int]]) -> list[Flow]:
+        """Those with the lowest ranks of all that are being watched, without bringing the others up to date."""
+        connections = heapq.nsmallest(most, self._watched(), key=lambda one: rank(one.flow))
+        for connection in connections:
+            connection.count()
+        return [connection.flow for connection in connections]
 
     def active(self) -> dict[Verdict, int]:
         """How many flows are being watched, by verdict."""

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from endpoint.answers import Answer, Page, Request, alive, json_list_answer, text_answer
+from endpoint.naming import is_loopback
 from endpoint.serving import Endpoint
 from tests.endpoint.client import no_defect, serving
 
@@ -203,3 +204,38 @@ async def test_a_defect_costs_one_answer() -> None:
         assert not half.endswith(b"0\r\n\r\n")
         assert (await client.get("/alive"))[0] == 200
     assert [str(defect) for defect in defects] == ["'x'", "'y'"]
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:9307", "127.0.0.1.evil.example", "EVIL.example.", "1.2.3.4.5"]
+)
+async def test_a_page_from_elsewhere_reads_nothing_by_a_name_of_its_own(host: str) -> None:
+    async with serving(pages()) as client:
+        answer = await client.exchange(f"GET /alive HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 421 ")
+        assert b"ask for localhost" in answer
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["localhost", "LOCALHOST:9307", "a.localhost:1", "127.0.0.1", "127.0.0.1:1", "[::1]:1", "[::1]", "db1:1", ""],
+)
+async def test_names_that_nobody_elsewhere_can_own_are_answered(host: str) -> None:
+    async with serving(pages()) as client:
+        answer = await client.exchange(f"GET /alive HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert (await client.exchange(b"GET /alive HTTP/1.0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        (("127.0.0.1", 1), True),
+        (("::1", 1, 0, 0), True),
+        (("10.0.0.1", 1), False),
+        (("fe80::1%eth0", 1, 0, 2), False),
+        ("/run/x", False),
+    ],
+)
+def test_who_must_be_asked_by_such_a_name(address: object, expected: bool) -> None:
+    assert is_loopback(address) is expected

@@ -24,6 +24,7 @@ from proxy.objections import Objections
 from proxy.openssl import Context
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.policy import Policy
+from proxy.refusals import Outcome
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRegistry
 from proxy.site import Route
@@ -163,6 +164,7 @@ class Bench:
         assert (refusal["stage"], refusal["reason"]) == (stage.value, reason.value), refusal
         assert self.metric("refusals_total", route="test", stage=stage.value, reason=reason.value) == 1
         assert self.metric("sessions_total", route="test", outcome="refused") == 1
+        assert self.runtime.refusals.counts[Outcome.REFUSED, "test", stage.value, reason.value] == 1
         assert not self.log.events("session_ended")
         self.assert_nothing_is_open()
         return refusal

@@ -6,6 +6,7 @@ from proxy.objections import Objections
 from proxy.openssl import Context
 from proxy.outcomes import Reason, SessionRefused, Stage
 from proxy.policy import authorise_server_id
+from proxy.refusals import Outcome
 from tests.proxy.bench import Bench, EventLog, benched, enforced, entry
 from tests.proxy.fakes import OK, REPLICA_CAPABILITIES, FakeReplica, FakeSource
 from tests.proxy.pki import Pki
@@ -43,6 +44,7 @@ def assert_noted(bench: Bench, stage: Stage, reason: Reason) -> dict[str, object
     assert (noted["stage"], noted["reason"]) == (stage.value, reason.value)
     assert noted["detail"]
     assert bench.metric("would_refuse_total", route="test", stage=stage.value, reason=reason.value) == 1
+    assert bench.runtime.refusals.counts[Outcome.WOULD_REFUSE, "test", stage.value, reason.value] == 1
     assert bench.metric("refusals_total", route="test", stage=stage.value, reason=reason.value) == 0
     assert not bench.log.events("session_refused")
     [record] = bench.runtime.registry

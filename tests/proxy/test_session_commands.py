@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.outcomes import Reason, Stage
+from proxy.refusals import Outcome
 from tests.proxy.bench import EventLog, benched, entry
 from tests.proxy.conversations import DUMP, FORBIDDEN, QUERY, QUIT, REGISTER
 from tests.proxy.fakes import (
@@ -32,6 +33,9 @@ async def test_a_refused_command_is_answered_in_place_and_the_session_goes_on(lo
         assert bench.metric("commands_total", **counted, decision="refused") == 1
         assert bench.metric("commands_total", **counted, decision="admitted") == 1
         refused = log.one("command_refused")
+        [noted] = bench.runtime.refusals.recent()
+        assert (noted.outcome, noted.reason) == (Outcome.COMMAND_REFUSED, "command_refused")
+        assert "mysql.user" not in noted.detail
         assert (refused["account"], refused["command"], refused["query"]) == ("repl", "COM_QUERY", "SELECT")
         assert "mysql.user" not in repr(log.events())
     assert source.payloads[1:] == [QUERY]

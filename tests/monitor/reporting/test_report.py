@@ -4,7 +4,7 @@ import json
 from datetime import UTC, datetime
 
 from monitor.reporting.masking import Masking
-from monitor.reporting.report import ORDER, Report, flow_fields, printable, readable_bytes
+from monitor.reporting.report import ORDER, Report, flow_fields, printable
 from monitor.verdicts import Flow, TlsFacts, Verdict
 
 PLAIN = Flow(
@@ -109,7 +109,3 @@ def test_rows_are_bounded_and_counts_are_not() -> None:
 def test_no_file_name_moves_the_cursor() -> None:
     assert printable("a\x1b[2Jb") == r"a\x1b[2Jb"
     assert printable("grün.pcap") == "grün.pcap"
-
-
-def test_sizes_are_readable() -> None:
-    assert [readable_bytes(size) for size in (999, 1000, 5_400_000)] == ["999 B", "1.0 kB", "5.4 MB"]

@@ -83,6 +83,22 @@ def test_a_whole_connection_is_found_and_ends() -> None:
     assert list(table.table.flows()) == []
 
 
+def test_the_foremost_flows_are_those_of_the_lowest_rank_and_up_to_date() -> None:
+    table = Table()
+    conversations = [Conversation(key=key_of(number)) for number in range(3)]
+    for conversation, said in zip(conversations, (client(), replication(), client()), strict=True):
+        table.take([*conversation.open(), *conversation.say(said)])
+
+    def rank(flow: Flow) -> tuple[int, int]:
+        return int(flow.verdict is not Verdict.PLAINTEXT_REPLICATION), -flow.number
+
+    assert [flow.number for flow in table.table.foremost(2, rank)] == [2, 3]
+    assert [flow.number for flow in table.table.foremost(9, rank)] == [2, 3, 1]
+    before = table.table.foremost(1, rank)[0].bytes
+    table.take(conversations[1].say([(SERVER, stream(event()))]))
+    assert table.table.foremost(1, rank)[0].bytes > before
+
+
 @pytest.mark.parametrize("side", [CLIENT, SERVER])
 def test_one_direction_is_enough(side: str) -> None:
     conversation = Conversation()
