@@ -256,9 +256,8 @@ class Monitor:
     def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
         self._endpoint_refusals += 1
         if may_log:
-            log_event(
-                logging.WARNING, "endpoint_refused", peer=peer and self._settings.masking.endpoint(peer), detail=why
-            )
+            shown = peer and self._settings.masking.endpoint(peer)
+            log_event(logging.WARNING, "endpoint_refused", peer=shown, detail=why)
 
     def _load_tls(self) -> None:
         """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
@@ -285,10 +284,8 @@ class Monitor:
     def _taken_over(self) -> list[socket.socket]:
         for name, sock in self._handed_over.items():
             if name != ENDPOINT_SOCKET:
-                raise SupervisionError(
-                    f"the service manager hands over a socket named {name!r}: FileDescriptorName= must be "
-                    f"{ENDPOINT_SOCKET}"
-                )
+                wanted = f"FileDescriptorName= must be {ENDPOINT_SOCKET}"
+                raise SupervisionError(f"the service manager hands over a socket named {name!r}: {wanted}")
             require_address(sock, name, *self._settings.listen)
         return list(self._handed_over.values())
 
