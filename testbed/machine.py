@@ -60,12 +60,12 @@ mount -t sysfs -o ro sysfs "$root/sys"
 mount -t cgroup2 cgroup2 "$root/sys/fs/cgroup"
 for folder in run tmp dev; do mount -t tmpfs tmpfs "$root/$folder"; done
 mkdir "$root/dev/pts" "$root/dev/shm" "$root/run/before"
-for device in null zero full random urandom tty; do
-    : > "$root/dev/$device"
-    mount --bind "/dev/$device" "$root/dev/$device"
+# Nodes of its own: a service manager sets owner and mode of its console, and would set this machine's.
+for device in null:3 zero:5 full:7 random:8 urandom:9; do
+    mknod -m 666 "$root/dev/${device%:*}" c 1 "${device#*:}"
 done
-: > "$root/dev/console"
-mount --bind /dev/null "$root/dev/console"
+mknod -m 666 "$root/dev/tty" c 5 0
+mknod -m 600 "$root/dev/console" c 1 3
 mount -t tmpfs tmpfs "$root/dev/shm"
 mount -t devpts -o newinstance,ptmxmode=0666 devpts "$root/dev/pts"
 ln -s pts/ptmx "$root/dev/ptmx"

@@ -140,12 +140,20 @@ def stage_for(site: Site, folder: Path) -> Path:
     return folder
 
 
+def devices() -> dict[str, tuple[int, int, int]]:
+    """Mode and owner of this machine's devices, which a service manager would set were they its own."""
+    found = {path.name: path.stat() for path in Path("/dev").iterdir() if path.is_char_device()}
+    return {name: (status.st_mode, status.st_uid, status.st_gid) for name, status in found.items()}
+
+
 @contextlib.contextmanager
 def booted(site: Site, folder: Path, systemd: str) -> Iterator[Machine]:
     stage = stage_for(site, folder / "stage")
+    before = devices()
     with Machine(folder / "machine", systemd, stage=stage, binds=BINDS, place=site.source_host) as machine:
         machine.run("sh", "-c", steps("systemd-sysusers"))
         yield machine
+    assert devices() == before
 
 
 @contextlib.contextmanager
