@@ -43,9 +43,25 @@ class SemiSync:
 
     def wait_for_replica(self) -> None:
         self._pair.replica.wait_for_replication()
+        # One that has left counts as a client until the source writes to it, or its successor asks for the stream.
+        dumps = "SELECT COUNT(*) = 1 FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
         self._pair.source.wait_until(
-            lambda: self.count("clients") == 1, what="the source to know its semi-synchronous replica"
+            lambda: self._pair.source.scalar(dumps) and self.count("clients") == 1,
+            what="the source to know its semi-synchronous replica",
         )
+
+    def wait_for_waiting_commit(self) -> None:
+        """Wait until one commit waits for its acknowledgement.
+
+        Raises:
+            TimeoutError: none does; with all that the source says.
+        """
+        try:
+            self._pair.source.wait_until(lambda: self.count("wait_sessions") == 1, what="the commit to wait")
+        except TimeoutError as error:
+            said = self._pair.source.sql(f"SHOW GLOBAL STATUS LIKE '{self.prefixes[0]}%%'")
+            running = self._pair.source.sql("SHOW FULL PROCESSLIST")
+            raise TimeoutError(f"{error}; {said}; {running}") from None
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def test_a_commit_waits_for_a_replica_that_stands_still(pair: Pair, pki: Pki, so
         acknowledged, without = semi_sync.counts()
         with standing_still(pair.replica):
             commit = committing(table)
-            pair.source.wait_until(lambda: semi_sync.count("wait_sessions") == 1, what="the commit to wait")
+            semi_sync.wait_for_waiting_commit()
             assert semi_sync.counts() == (acknowledged, without)
             assert commit.is_alive()
         commit.join(30)
@@ -121,7 +121,7 @@ def test_a_commit_gives_up_when_the_replica_is_killed_and_waits_again_when_it_is
         began = time.monotonic()
         with standing_still(pair.replica):
             commit = committing(table)
-            pair.source.wait_until(lambda: semi_sync.count("wait_sessions") == 1, what="the commit to wait")
+            semi_sync.wait_for_waiting_commit()
             pair.replica.kill()
             assert commit.is_alive()
         commit.join(30)
