@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import heapq
 import logging
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Protocol
+from typing import Any
 
 import trio
 
 from endpoint.answers import Answer
 from endpoint.exposition import exposition
-from endpoint.listening import open_tcp_sockets
-from endpoint.serving import Endpoint
-from endpoint.tls import ServerTls, TlsFileError, TlsFiles
-from endpoint.watch import watch_files
+from endpoint.tls import TlsFiles
 from monitor.capture.flood import FloodGate
 from monitor.frames.decoding import Intake
+from monitor.interfaces import Capture, Watched, busiest
 from monitor.reporting.findings import Findings
 from monitor.reporting.logs import log_defect, log_event, log_packet_defect
 from monitor.reporting.masking import Masking
@@ -30,13 +27,11 @@ from monitor.reporting.pages import monitor_pages
 from monitor.reporting.report import flow_fields
 from monitor.reporting.status import MOST_FLOWS, Standing, foremost_first, monitor_status
 from monitor.scapy import certificate_not_after
-from monitor.segments import reversed_key
+from monitor.serving import MonitorEndpoint
 from monitor.tracking.flows import FlowTable
-from monitor.tracking.settled import SettledDirection, SettledDirections
 from monitor.verdicts import Verdict
 from supervision.liveness import Pulse, keep_telling
-from supervision.notifier import Notifier, SupervisionError
-from supervision.sockets import require_address
+from supervision.notifier import Notifier
 
 # Others have their turn after so many packets.
 _PACKETS_A_TURN = 128
@@ -45,50 +40,10 @@ _GATHER_SECONDS = 0.005
 _TICK_SECONDS = 0.25
 _TICKS_A_LOOK = 4
 _MOST_KERNEL_KEYS = 500
-_RECENTLY_SECONDS = 60
 _AFTER_DEFECT_SECONDS = 1
 # An interface on which nothing comes is looked after so often all the same.
 _IDLE_SECONDS = 0.5
 _END_SECONDS = 10
-# What the service manager calls the socket of the endpoint.
-ENDPOINT_SOCKET = "endpoint"
-
-Take = Callable[[bytes, int, float, int], object]
-
-
-class Capture(Protocol):
-    """One interface, as `monitor.capture.interfaces.InterfaceCapture` is one.
-
-    Attributes:
-        name: of the interface.
-        is_up: whether packets can come.
-        errors: how many packets were lost to an exception.
-    """
-
-    name: str
-    is_up: bool
-    errors: int
-
-    def open(self) -> None:
-        """Opens the socket; needs the privilege."""
-
-    def close(self) -> None:
-        """Closes it."""
-
-    def fileno(self) -> int:
-        """To wait on."""
-
-    def drain(self, take: Take, most: int) -> int:
-        """Hands on at most so many packets that wait; returns how many."""
-
-    def poll(self, now_seconds: float) -> None:
-        """Looks whether the interface is there and up, and begins again where it was not."""
-
-    def statistics(self) -> tuple[int, int]:
-        """Packets since the start that were let through, and that were dropped because they were not fetched."""
-
-    def retriage(self, settled_keys: Sequence[bytes], with_openings: bool) -> int:
-        """Replaces the kernel's filter; returns how many keys it had room for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,44 +63,6 @@ class Settings:
     user: str
     masking: Masking
     tls: TlsFiles | None = None
-
-
-class Watched:
-    """One interface, with what the kernel said of its packets."""
-
-    def __init__(self, capture: Capture) -> None:
-        self.capture = capture
-        self.packets = 0
-        self.dropped = 0
-        self.was_up: bool | None = None
-        self._dropped_seconds = float("-inf")
-
-    def is_dropping(self, now_seconds: float) -> bool:
-        """Whether packets were dropped within the last minute."""
-        return now_seconds - self._dropped_seconds < _RECENTLY_SECONDS
-
-    def look(self, now_seconds: float) -> None:
-        """Takes over what has changed, and logs it; to be called about once a second."""
-        capture = self.capture
-        capture.poll(now_seconds)
-        if capture.is_up is not self.was_up:
-            self.was_up = capture.is_up
-            log_event(
-                logging.INFO if capture.is_up else logging.ERROR,
-                "capture_up" if capture.is_up else "capture_down",
-                interface=capture.name,
-            )
-        self.packets, dropped_total = capture.statistics()
-        dropped, self.dropped = dropped_total - self.dropped, dropped_total
-        if dropped > 0:
-            self._dropped_seconds = now_seconds
-            log_event(
-                logging.WARNING,
-                "packets_dropped",
-                interface=capture.name,
-                packets=dropped,
-                detail="verdicts may be late or incomplete; a larger --buffer-mib holds longer bursts",
-            )
 
 
 class Monitor:
@@ -171,7 +88,6 @@ class Monitor:
         self._standing = Standing(version=installed_version(), ports=settings.ports)
         self._notifier = notifier or Notifier()
         self._pulse = Pulse()
-        self._handed_over = dict(handed_over or {})
         self._watched = [Watched(capture) for capture in captures]
         self._metrics = Metrics(installed_version(), self._read)
         self._findings = Findings(settings.masking, self._metrics)
@@ -181,10 +97,14 @@ class Monitor:
         self._likely_interface = self._watched[0].capture.name if len(self._watched) == 1 else ""
         self._findings.interface = self._likely_interface
         self._gate = FloodGate()
-        pages = monitor_pages(self)
-        self._endpoint = Endpoint(pages, on_defect=_log_endpoint_defect, on_refusal=self._note_endpoint_refusal)
-        self._endpoint_refusals = 0
-        self._listening: list[socket.socket] = []
+        self._endpoint = MonitorEndpoint(
+            monitor_pages(self),
+            listen=settings.listen,
+            tls=settings.tls,
+            masking=settings.masking,
+            metrics=self._metrics,
+            handed_over=handed_over or {},
+        )
         self._filter_updates = 0
         self._triaged: tuple[int, bool] = (self._table.settled.generation, False)
 
@@ -221,8 +141,7 @@ class Monitor:
             OSError: the endpoint's address is taken, or not ours.
             SupervisionError: what the service manager hands over is not the endpoint's.
         """
-        self._load_tls()
-        self._listening = self._taken_over() or open_tcp_sockets(*self._settings.listen)
+        self._endpoint.open()
         for watched in self._watched:
             watched.capture.open()
         if self._settings.user:
@@ -234,10 +153,9 @@ class Monitor:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async with trio.open_nursery() as nursery:
                 self._log_start()
-                nursery.start_soon(self._endpoint.run, self._listening)
+                nursery.start_soon(self._endpoint.run)
+                nursery.start_soon(self._endpoint.watch_files)
                 nursery.start_soon(self._tick_on)
-                if self._settings.tls is not None:
-                    nursery.start_soon(watch_files, self._settings.tls.paths, self._reload_tls)
                 nursery.start_soon(keep_telling, self._notifier, self._pulse, self._status, _log_silence)
                 for watched in self._watched:
                     nursery.start_soon(self._watch, watched.capture)
@@ -247,47 +165,11 @@ class Monitor:
                     if number != signal.SIGHUP:
                         break
                     self._notifier.reloading()
-                    self._reload_tls()
+                    self._endpoint.reload()
                     self._notifier.ready(self._status())
                 self._notifier.stopping("stopping", _END_SECONDS)
                 nursery.cancel_scope.cancel()
         self._stop()
-
-    def _note_endpoint_refusal(self, peer: str, why: str, may_log: bool) -> None:
-        self._endpoint_refusals += 1
-        if may_log:
-            shown = peer and self._settings.masking.endpoint(peer)
-            log_event(logging.WARNING, "endpoint_refused", peer=shown, detail=why)
-
-    def _load_tls(self) -> None:
-        """Reads the endpoint's files, with the rights of this moment, and puts them into force."""
-        files = self._settings.tls
-        if files is None:
-            return
-        loaded = ServerTls(files)
-        not_after = certificate_not_after(loaded.certificate_der)
-        if not_after is not None and not_after.timestamp() <= time.time():
-            raise TlsFileError(f"{files.certificate}: certificate: expired at {not_after.isoformat()}; issue a new one")
-        self._endpoint.tls = loaded
-        self._metrics.note_endpoint_certificate(not_after)
-
-    def _reload_tls(self) -> None:
-        if self._settings.tls is None:
-            return
-        try:
-            self._load_tls()
-        except TlsFileError as error:
-            log_event(logging.ERROR, "tls_reload_failed", detail=str(error), kept="the certificate that is shown")
-        else:
-            log_event(logging.INFO, "tls_reloaded")
-
-    def _taken_over(self) -> list[socket.socket]:
-        for name, sock in self._handed_over.items():
-            if name != ENDPOINT_SOCKET:
-                wanted = f"FileDescriptorName= must be {ENDPOINT_SOCKET}"
-                raise SupervisionError(f"the service manager hands over a socket named {name!r}: {wanted}")
-            require_address(sock, name, *self._settings.listen)
-        return list(self._handed_over.values())
 
     def _status(self) -> str:
         """One line for people."""
@@ -306,7 +188,7 @@ class Monitor:
             version=installed_version(),
             interfaces=[watched.capture.name for watched in self._watched],
             ports="any" if ports is None else sorted(ports),
-            listen=[endpoint_text(*sock.getsockname()[:2]) for sock in self._listening],
+            listen=self._endpoint.listens_at,
         )
 
     def _stop(self) -> None:
@@ -409,37 +291,12 @@ class Monitor:
             is_flooded=self._gate.is_closed,
             floods=self._gate.floods,
             lines_suppressed=self._findings.lines_suppressed,
-            endpoint_refusals=self._endpoint_refusals,
+            endpoint_refusals=self._endpoint.refusals,
         )
-
-
-def busiest(settled: SettledDirections, most: int) -> list[bytes]:
-    """The keys of the directions that the kernel had better skip: both directions of the flows that move most.
-
-    Bytes tell that and packets do not, for of what the kernel skips already only a sample is counted. Flows at rest
-    stand behind.
-    """
-    entries = list(settled.values())
-    newest_seconds = max((entry.last_seconds for entry in entries), default=0.0)
-
-    def weight(entry: SettledDirection) -> tuple[bool, int]:
-        answer = settled.get(reversed_key(entry.key))
-        return newest_seconds - entry.last_seconds < _RECENTLY_SECONDS, entry.bytes + (answer.bytes if answer else 0)
-
-    return [entry.key for entry in heapq.nlargest(most, entries, key=weight)]
 
 
 def _log_silence(parts: list[str]) -> None:
     log_event(logging.ERROR, "watchdog_withheld", parts=parts)
-
-
-def _log_endpoint_defect(error: Exception) -> None:
-    log_defect(error, endpoint="http")
-
-
-def endpoint_text(host: str, port: int) -> str:
-    """An address and port in one, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def installed_version() -> str:

@@ -15,9 +15,11 @@ from typing import Any
 import pytest
 import trio
 
+from monitor.interfaces import Watched, busiest
 from monitor.reporting.logs import logger, set_up_logging
 from monitor.reporting.masking import Masking
-from monitor.service import Monitor, Settings, Watched, busiest, endpoint_text
+from monitor.service import Monitor, Settings
+from monitor.serving import endpoint_text
 from monitor.tracking.settled import SettledDirection, SettledDirections
 from monitor.verdicts import Verdict
 from tests.monitor.capture.crafted import SYN, ethernet, ipv4, key, tcp
@@ -124,7 +126,7 @@ class Bench:
         return found[-1]
 
     async def get(self, path: str) -> bytes:
-        [listening] = self.monitor._listening
+        [listening] = self.monitor._endpoint._listening
         async with await trio.open_tcp_stream(*listening.getsockname()[:2]) as stream:
             await stream.send_all(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             return b"".join([piece async for piece in stream]).partition(b"\r\n\r\n")[2]
@@ -350,8 +352,8 @@ def test_an_address_with_a_port_is_one_text() -> None:
 def test_an_address_that_is_taken_is_an_error_before_anything_is_captured(make: Callable[..., Bench]) -> None:
     first, second = make(), make()
     first.open()
-    [listening] = first.monitor._listening
-    second.monitor._settings = Settings(ports=None, listen=listening.getsockname()[:2], user="", masking=Masking())
+    [listening] = first.monitor._endpoint._listening
+    second.monitor._endpoint._listen = listening.getsockname()[:2]
     with pytest.raises(OSError, match="in use"):
         second.open()
     assert second.captures[0].calls == []
