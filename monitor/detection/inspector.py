@@ -142,17 +142,22 @@ class FlowInspector:
     def lose(self, direction: int, count: int) -> None:
         """Takes notice of a hole in a direction."""
         self.flow.is_incomplete = self._has_hole = True
+        self._finish(direction)
         self.readers[direction].lose(count)
 
     def end(self) -> None:
         """The connection is over."""
-        for direction, reader in enumerate(self.readers):
-            reader.finish()
-            self.feed(direction, b"")
+        for direction in range(len(self.readers)):
+            self._finish(direction)
         # A session that was watched from login to COM_QUIT and asked nothing of a replica's was none.
         if self._has_login and self._has_quit and not (self._has_hole or self._is_setup or self._is_replication):
             self._is_client = True
         self._decide()
+
+    def _finish(self, direction: int) -> None:
+        """A run of bytes ends: what was put off until more would come is judged."""
+        self.readers[direction].finish()
+        self.feed(direction, b"")
 
     # What the readers report.
 

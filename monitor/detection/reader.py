@@ -168,7 +168,7 @@ class DirectionReader:
             pass
 
     def finish(self) -> None:
-        """Nothing more will come: what was put off is searched now."""
+        """Nothing more of this run will come: what was put off is searched now."""
         self._search_at_bytes = 0
         if self._buffer:
             self.feed(b"")

@@ -248,6 +248,13 @@ ALLOWED = {
 }
 
 
+def test_what_was_put_off_is_searched_when_a_hole_follows() -> None:
+    records = [b"\x17\x03\x03" + size.to_bytes(2) + random.Random(size).randbytes(size) for size in (6470, 40, 41)]  # noqa: S311
+    watch = Watch(is_start=False).take([(SERVER, b"\x9c" + records[0]), (SERVER, records[1] + records[2])])
+    assert watch.verdict == "undecided"
+    assert watch.lose(SERVER, 100).verdict == "tls"
+
+
 @pytest.mark.parametrize("name", ALLOWED)
 @given(seed=st.integers(0, 1 << 32), loss=st.sampled_from([0.02, 0.2, 0.6]), is_start=st.booleans())
 def test_a_verdict_never_turns_false_however_it_is_torn_and_lost(
