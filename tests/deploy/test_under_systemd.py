@@ -152,6 +152,8 @@ def booted(site: Site, folder: Path, systemd: str) -> Iterator[Machine]:
     before = devices()
     with Machine(folder / "machine", systemd, stage=stage, binds=BINDS, place=site.source_host) as machine:
         machine.run("sh", "-c", steps("systemd-sysusers"))
+        # As a service manager does with its console.
+        machine.run("chmod", "600", "/dev/full")
         yield machine
     assert devices() == before
 
