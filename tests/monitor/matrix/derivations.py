@@ -286,8 +286,19 @@ def reordered(segments: Sequence[Segment], noise: random.Random) -> list[Segment
 
 
 def lossy(segments: Sequence[Segment], share: float, noise: random.Random) -> list[Segment]:
-    """Each is lost with this probability."""
-    return [segment for segment in segments if noise.random() >= share]
+    """Each is lost with this probability; with a direction's first go its late copies, before which nothing is known
+    to be missing."""
+    kept: list[Segment] = []
+    first: dict[bytes, int] = {}
+    for segment in segments:
+        if noise.random() < share:
+            continue
+        if segment.payload or segment.flags & SYN:
+            distance = (segment.sequence - first.setdefault(segment.key, segment.sequence)) % MODULUS
+            if distance >= MODULUS // 2:
+                continue
+        kept.append(segment)
+    return kept
 
 
 def snapped(segments: Iterable[Segment]) -> list[Segment]:
