@@ -18,11 +18,11 @@ import trio
 
 from endpoint.asking import Unreachable, ask
 from endpoint.tls import ClientTls, TlsFileError, TlsFiles
-from proxy.addresses import UnixAddress, parse_address
-from proxy.config import Config, ConfigError, load_config
-from proxy.logs import log_event
-from proxy.material import load_leaf, peer_name
+from proxy.configuration.addresses import UnixAddress, parse_address
+from proxy.configuration.config import Config, ConfigError, load_config
+from proxy.configuration.material import load_leaf, peer_name
 from proxy.outcomes import ListenError
+from proxy.reporting.logs import log_event
 from proxy.server import Server
 from proxy.site import Route, admin_files, admin_table, load_site
 from supervision.notifier import Notifier, SupervisionError

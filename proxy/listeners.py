@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import trio
 
-from proxy.addresses import TcpAddress
-from proxy.logs import log_event
+from proxy.configuration.addresses import TcpAddress
 from proxy.outcomes import ListenError
+from proxy.reporting.logs import log_event
 from proxy.site import Route
 from supervision.notifier import SupervisionError
 from supervision.sockets import require_address

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 
-from proxy.config import LimitsTable
+from proxy.configuration.config import LimitsTable
 from proxy.outcomes import Ending, Reason, SessionRefused, Stage
 from proxy.sessions import SessionRecord, SessionRegistry
 

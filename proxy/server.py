@@ -16,19 +16,19 @@ import trio
 from endpoint.page import status_pages
 from endpoint.serving import Endpoint
 from endpoint.watch import signature_of
-from proxy.admin import admin_pages, open_admin_sockets
-from proxy.bridging import PasswordKey
-from proxy.config import ConfigError
+from proxy.configuration.config import ConfigError
 from proxy.listeners import Listeners
-from proxy.logs import log_defect, log_event, set_up_logging
-from proxy.metrics import Metrics
 from proxy.outcomes import Ending, ListenError, Reason
+from proxy.protocol.bridging import PasswordKey
+from proxy.reporting.admin import admin_pages, open_admin_sockets
+from proxy.reporting.logs import log_defect, log_event, set_up_logging
+from proxy.reporting.metrics import Metrics
+from proxy.reporting.status import Standing, proxy_status
+from proxy.reporting.status_page import proxy_page
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
-from proxy.status import Standing, proxy_status
-from proxy.status_page import proxy_page
 from supervision.liveness import Pulse, keep_telling
 from supervision.notifier import Notifier
 

@@ -11,29 +11,29 @@ from functools import partial
 
 import trio
 
-from proxy.authentication import AuthenticatedReplica, relay_authentication
-from proxy.bridging import PasswordKey
-from proxy.command_phase import StartedDump, relay_commands
-from proxy.config import LimitsTable
-from proxy.departures import left_when_accepted
-from proxy.greeting import relay_greeting
-from proxy.legs import Leg
-from proxy.logs import log_defect, log_event
-from proxy.metrics import Metrics
-from proxy.objections import Objections
+from proxy.configuration.config import LimitsTable
+from proxy.legs.leg import Leg
+from proxy.legs.packets import PacketStream
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, LegClosed, Reason, SessionRefused, Stage, err_packet
-from proxy.packets import PacketStream
-from proxy.policy import CommandJudge, name_of, shape_of
-from proxy.preamble import Caller, caller_at, preamble_for, read_preamble
-from proxy.refusals import Outcome, Refusals
-from proxy.relay import BinlogRelay
+from proxy.protocol.bridging import PasswordKey
+from proxy.reporting.logs import log_defect, log_event
+from proxy.reporting.metrics import Metrics
+from proxy.reporting.refusals import Outcome, Refusals
 from proxy.room import require_room
 from proxy.sessions import SessionRegistry
 from proxy.site import Route
-from proxy.source import GreetingSource, connect_source
+from proxy.stages.authentication import AuthenticatedReplica, relay_authentication
+from proxy.stages.command_phase import StartedDump, relay_commands
+from proxy.stages.departures import left_when_accepted
+from proxy.stages.greeting import relay_greeting
+from proxy.stages.objections import Objections
+from proxy.stages.policy import CommandJudge, name_of, shape_of
+from proxy.stages.preamble import Caller, caller_at, preamble_for, read_preamble
+from proxy.stages.relay import BinlogRelay
+from proxy.stages.source import GreetingSource, connect_source
+from proxy.stages.tls import encrypt_replica
 from proxy.threads import GreetedThreads, Owner
-from proxy.tls import encrypt_replica
 from wire.commands import ParsedCommand, Query
 from wire.errors import WireError
 from wire.login import HandshakeResponse41

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from proxy.addresses import IpAddress
-from proxy.identity import RosterEntry
-from proxy.legs import Leg
+from proxy.configuration.addresses import IpAddress
+from proxy.legs.leg import Leg
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, Stage
 from proxy.site import Route
+from proxy.stages.identity import RosterEntry
 from wire.binlog import name_of_event_type
 from wire.stream import StreamTracker
 

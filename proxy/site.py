@@ -6,12 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from endpoint.tls import ServerTls, TlsFileError, TlsFiles
-from proxy.addresses import Address, TcpAddress, parse_address
-from proxy.admission import Allowlist
-from proxy.authentication import SourceTls
-from proxy.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, TlsTable, load_config
-from proxy.identity import Roster, RosterEntry
-from proxy.material import TlsMaterial, crl_files, load_material, material_files
+from proxy.configuration.addresses import Address, TcpAddress, parse_address
+from proxy.configuration.config import Config, ConfigError, ProxyProtocolVersion, RouteTable, TlsTable, load_config
+from proxy.configuration.material import TlsMaterial, crl_files, load_material, material_files
 from proxy.openssl import (
     Context,
     TlsSettingsError,
@@ -19,8 +16,11 @@ from proxy.openssl import (
     require_verifiable,
     server_context,
 )
-from proxy.policy import Policy
-from proxy.queries import CustomQueries
+from proxy.sql.queries import CustomQueries
+from proxy.stages.admission import Allowlist
+from proxy.stages.authentication import SourceTls
+from proxy.stages.identity import Roster, RosterEntry
+from proxy.stages.policy import Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,13 +9,13 @@ from __future__ import annotations
 from datetime import datetime
 
 from proxy import openssl
-from proxy.config import LimitsTable
-from proxy.identity import certificate_names
-from proxy.material import TlsMaterial
+from proxy.configuration.config import LimitsTable
+from proxy.configuration.material import TlsMaterial
 from proxy.openssl import Negotiated, verify_again
 from proxy.outcomes import Ending, Reason
 from proxy.sessions import SessionRecord
 from proxy.site import Route
+from proxy.stages.identity import certificate_names
 
 
 def worn_out(record: SessionRecord, limits: LimitsTable, now: datetime) -> Ending | None:

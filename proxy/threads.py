@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from proxy.addresses import Address
+from proxy.configuration.addresses import Address
 
 # A session that has just ended may still have its thread at the source. After a restart a source counts from the
 # beginning, so that an old id soon is somebody else's: no longer than a replica's own timeouts.

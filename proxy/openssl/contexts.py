@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from proxy.material import TlsMaterial
+from proxy.configuration.material import TlsMaterial
 from proxy.openssl.binding import LIB, words_of
 
 Context = SSL.Context

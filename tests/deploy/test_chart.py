@@ -15,7 +15,7 @@ import kubernetes_validate  # type: ignore[import-untyped]
 import pytest
 import yaml
 
-from proxy.config import load_config
+from proxy.configuration.config import load_config
 from tests.deploy.helm import (
     CHART,
     CHARTS,

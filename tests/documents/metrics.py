@@ -15,10 +15,10 @@ from monitor.reporting.metrics import InterfaceReading, Reading
 from monitor.reporting.metrics import Metrics as MonitorMetrics
 from monitor.tracking.flows import Eviction
 from monitor.verdicts import Verdict
-from proxy.config import PolicyName
-from proxy.metrics import DECISIONS, DIRECTIONS, LEGS, OUTCOMES, RELOADS
-from proxy.metrics import Metrics as ProxyMetrics
+from proxy.configuration.config import PolicyName
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS, Reason, Stage
+from proxy.reporting.metrics import DECISIONS, DIRECTIONS, LEGS, OUTCOMES, RELOADS
+from proxy.reporting.metrics import Metrics as ProxyMetrics
 from proxy.site import Site, load_site
 from tests.proxy.pki import Pki
 

@@ -9,7 +9,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import FieldInfo, fields
 
-from proxy.config import (
+from proxy.configuration.config import (
     AdminTable,
     AdminTlsTable,
     LimitsTable,

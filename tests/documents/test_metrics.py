@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from monitor.reporting.metrics import Metrics as MonitorMetrics
-from proxy.config import RouteTable
-from proxy.metrics import COMMANDS_OF_REPLICAS, DECISIONS, DIRECTIONS, LEGS, OUTCOMES, RELOADS
-from proxy.metrics import Metrics as ProxyMetrics
+from proxy.configuration.config import RouteTable
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS
+from proxy.reporting.metrics import COMMANDS_OF_REPLICAS, DECISIONS, DIRECTIONS, LEGS, OUTCOMES, RELOADS
+from proxy.reporting.metrics import Metrics as ProxyMetrics
 from tests.documents.metrics import (
     MONITOR_LABELS,
     OURS,

@@ -4,7 +4,7 @@ from prometheus_client import CollectorRegistry
 
 from monitor.reporting.metrics import InterfaceReading, Reading
 from monitor.reporting.metrics import Metrics as MonitorMetrics
-from proxy.metrics import Metrics as ProxyMetrics
+from proxy.reporting.metrics import Metrics as ProxyMetrics
 
 # What Prometheus puts on every series, and what it makes of every scrape.
 EVERYWHERE = {"job", "instance"}

@@ -22,7 +22,7 @@ from tests.integration.recordings import (
     recorded,
     run_client,
 )
-from tests.proxy.test_backup import CHANGES
+from tests.proxy.sql.test_backup import CHANGES
 
 StartProxy = Callable[..., Proxy]
 every_server = pytest.mark.parametrize("pair", list(Flavour), indirect=True, ids=lambda flavour: flavour.value)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from proxy.policy import CommandDenied, Policy
+from proxy.stages.policy import CommandDenied, Policy
 from testbed.flavours import Flavour
 from tests.integration.clients.facts import QUERIES, QUERY_CLIENTS, READERS, SENDS, Client
 from tests.integration.clients.programs import ClientError, ClientPrograms

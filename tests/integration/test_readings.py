@@ -1,4 +1,4 @@
-"""Real servers read as `proxy.statements` says: nothing is hidden in what it reads, whatever the session is set to."""
+"""Real servers read as `proxy.sql.statements` says: nothing is hidden from it, whatever the session is set to."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 from pymysql.connections import Connection
 
-from proxy.statements import Reading, Unreadable, read_statement
-from proxy.vocabulary import EVERYWHERE, TRANSPARENT_COLLATIONS, UTF8MB4_0900_AI_CI
+from proxy.sql.statements import Reading, Unreadable, read_statement
+from proxy.sql.vocabulary import EVERYWHERE, TRANSPARENT_COLLATIONS, UTF8MB4_0900_AI_CI
 from testbed.flavours import Flavour
 from tests.integration.conftest import MODERN, Pair
 

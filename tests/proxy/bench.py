@@ -12,22 +12,22 @@ from typing import Any
 
 import trio
 
-from proxy.addresses import Address, TcpAddress
-from proxy.admission import Allowlist
-from proxy.authentication import SourceTls
-from proxy.bridging import PasswordKey
-from proxy.config import LimitsTable, PolicyName, ProxyProtocolVersion
-from proxy.identity import Roster, RosterEntry
-from proxy.material import TlsMaterial
-from proxy.metrics import Metrics
-from proxy.objections import Objections
+from proxy.configuration.addresses import Address, TcpAddress
+from proxy.configuration.config import LimitsTable, PolicyName, ProxyProtocolVersion
+from proxy.configuration.material import TlsMaterial
 from proxy.openssl import Context
 from proxy.outcomes import Reason, SessionRefused, Stage
-from proxy.policy import Policy
-from proxy.refusals import Outcome
+from proxy.protocol.bridging import PasswordKey
+from proxy.reporting.metrics import Metrics
+from proxy.reporting.refusals import Outcome
 from proxy.session import Runtime, serve_replica
 from proxy.sessions import SessionRegistry
 from proxy.site import Route
+from proxy.stages.admission import Allowlist
+from proxy.stages.authentication import SourceTls
+from proxy.stages.identity import Roster, RosterEntry
+from proxy.stages.objections import Objections
+from proxy.stages.policy import Policy
 from tests.proxy.fakes import FakeReplica, FakeSource, PacketPeer
 
 # Nothing here takes long; a test that hangs ends with the stack of where it hung.

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
-from proxy.logs import logger
 from proxy.openssl import Context, server_context
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS, Reason
 from proxy.outcomes import Stage as Place
+from proxy.reporting.logs import logger
 from tests.proxy.bench import EventLog
 from tests.proxy.pki import Pki
-from tests.proxy.relaying import Stage
+from tests.proxy.stages.relaying import Stage
 
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")

@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from proxy.addresses import Address, TcpAddress, UnixAddress
+from proxy.configuration.addresses import Address, TcpAddress, UnixAddress
 from wire.authentication import (
     CACHING_SHA2_PASSWORD,
     SHA256_PASSWORD,

@@ -17,8 +17,8 @@ from certs.builders import build_authority, build_leaf, build_revocation_list
 from certs.keys import KeyType, PrivateKey, generate_key, serialize_key
 from certs.names import parse_names
 from certs.profiles import Role, Validity
-from proxy.config import DEFAULT_CIPHERS, DEFAULT_CIPHERSUITES, DEFAULT_GROUPS
-from proxy.material import TlsMaterial
+from proxy.configuration.config import DEFAULT_CIPHERS, DEFAULT_CIPHERSUITES, DEFAULT_GROUPS
+from proxy.configuration.material import TlsMaterial
 
 _HOUR = timedelta(hours=1)
 

@@ -7,7 +7,7 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.config import LimitsTable
+from proxy.configuration.config import LimitsTable
 from proxy.outcomes import Reason
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.fakes import OK, REPLICA_CAPABILITIES, FakeSource, PacketPeer, PeerGone
@@ -28,7 +28,7 @@ NOT_A_DEFECT = {reason.value for reason in Reason} - {Reason.INTERNAL_ERROR.valu
 
 @contextlib.contextmanager
 def gathered_log():  # type: ignore[no-untyped-def]
-    from proxy.logs import logger
+    from proxy.reporting.logs import logger
 
     handlers, propagate, level = logger.handlers[:], logger.propagate, logger.level
     log = EventLog()

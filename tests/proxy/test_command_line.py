@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from proxy.command_line import main
+from tests.proxy.configuration.test_config import PLAIN, tls_text
 from tests.proxy.pki import Pki
-from tests.proxy.test_config import PLAIN, tls_text
 
 
 def free_port() -> int:

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from proxy.config import LimitsTable
+from proxy.configuration.config import LimitsTable
 from proxy.outcomes import Ending, Reason, SessionRefused, Stage
 from proxy.room import require_room
 from proxy.sessions import SessionRecord, SessionRegistry

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs.profiles import Role
 from proxy import server as server_module
-from proxy.addresses import TcpAddress
+from proxy.configuration.addresses import TcpAddress
 from proxy.listeners import Listeners
-from proxy.logs import logger
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, ListenError
+from proxy.reporting.logs import logger
 from proxy.server import Server
 from proxy.sessions import SessionRecord
 from proxy.site import Route, load_site
@@ -478,7 +478,7 @@ async def test_the_log_level_changes(running: Running, monkeypatch: pytest.Monke
 
 
 def test_setting_up_the_log_again_changes_its_level(log: EventLog) -> None:
-    from proxy.logs import set_up_logging
+    from proxy.reporting.logs import set_up_logging
 
     for level, number in (("debug", logging.DEBUG), ("error", logging.ERROR)):
         set_up_logging(level, "json")

@@ -7,10 +7,10 @@ from datetime import datetime
 
 import pytest
 
-from proxy.authentication import SourceTls
-from proxy.logs import _JsonFormatter, _TextFormatter
 from proxy.openssl import Context, client_context
 from proxy.outcomes import ERROR_NUMBERS, Reason, Stage, err_packet
+from proxy.reporting.logs import _JsonFormatter, _TextFormatter
+from proxy.stages.authentication import SourceTls
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.conversations import (
     ACK,

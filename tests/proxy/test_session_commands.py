@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from proxy.outcomes import Reason, Stage
-from proxy.refusals import Outcome
+from proxy.reporting.refusals import Outcome
 from tests.proxy.bench import EventLog, benched, entry
 from tests.proxy.conversations import DUMP, FORBIDDEN, QUERY, QUIT, REGISTER
 from tests.proxy.fakes import (

@@ -5,11 +5,11 @@ import ssl
 
 import pytest
 
-from proxy.addresses import TcpAddress
-from proxy.authentication import SourceTls
-from proxy.config import LimitsTable
+from proxy.configuration.addresses import TcpAddress
+from proxy.configuration.config import LimitsTable
 from proxy.openssl import Context, client_context
 from proxy.outcomes import Reason, Stage
+from proxy.stages.authentication import SourceTls
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.conversations import QUERY
 from tests.proxy.fakes import (

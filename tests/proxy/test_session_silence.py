@@ -8,10 +8,10 @@ import pytest
 import trio
 import trio.lowlevel
 
-from proxy.config import LimitsTable
+from proxy.configuration.config import LimitsTable
+from proxy.legs.packets import CONNECTION_PHASE_LIMIT_BYTES
 from proxy.openssl import Context
 from proxy.outcomes import Reason, Stage
-from proxy.packets import CONNECTION_PHASE_LIMIT_BYTES
 from proxy.session import serve_replica
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.conversations import QUERY

@@ -10,15 +10,15 @@ import pytest
 from cryptography import x509
 
 from certs.profiles import Role
-from proxy.addresses import UnixAddress
-from proxy.authentication import SourceTls
-from proxy.config import LimitsTable
-from proxy.legs import Leg
-from proxy.material import TlsMaterial
+from proxy.configuration.addresses import UnixAddress
+from proxy.configuration.config import LimitsTable
+from proxy.configuration.material import TlsMaterial
+from proxy.legs.leg import Leg
 from proxy.openssl import Context, Negotiated, client_context
 from proxy.outcomes import ERROR_NUMBERS, Reason
 from proxy.sessions import SessionRecord, SessionRegistry
 from proxy.site import Route
+from proxy.stages.authentication import SourceTls
 from proxy.standing import fallen, worn_out
 from tests.proxy.bench import entry, make_route
 from tests.proxy.pki import Leaf, Pki, TestAuthority

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.addresses import TcpAddress, UnixAddress
+from proxy.configuration.addresses import TcpAddress, UnixAddress
 from proxy.threads import GreetedThreads, Owner
 
 SOURCE, OTHER = TcpAddress("127.0.0.1", 3306), UnixAddress("/run/mysqld.sock")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.compression import inflater_for, zstd
+from proxy.protocol.compression import inflater_for, zstd
 from wire.capabilities import NO_CAPABILITIES, Capability
 from wire.compression import (
     INFLATED_PIECE_BYTES,

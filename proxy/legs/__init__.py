@@ -1,0 +1,1 @@
+"""A session's two connections: bytes, packets and commands over non-blocking sockets, plaintext or TLS."""
