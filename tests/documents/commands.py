@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from audit.command_line import _parser as audit_parser
 from certs.options.parser import make_parser as certs_parser
-from monitor.command_line import _parser as monitor_parser
+from monitor.options import make_parser as monitor_parser
 from proxy.command_line import _parser as proxy_parser
 from tests.documents.markdown import DOCS
 
