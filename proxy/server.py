@@ -224,7 +224,7 @@ class Server:
             if ending is not None:
                 record.end(ending)
                 ended += 1
-            self._metrics.note_stream(record)
+            self._metrics.replicas.note_stream(record)
         return ended
 
     def _judged(self, record: SessionRecord, now: datetime) -> Ending | None:

@@ -178,11 +178,11 @@ class _Session:
         self.record.end = relay.end
         metrics, record = self.runtime.metrics, self.record
         log_event(logging.INFO, "stream_started", **record.fields())
-        with metrics.streaming(record):
+        with metrics.replicas.streaming(record):
             try:
                 self.ending = await relay.run()
             finally:
-                metrics.note_stream(record)
+                metrics.replicas.note_stream(record)
         if self.ending is None and relay.ended_by:
             self.ending = Ending(Reason.CLOSED, f"the {relay.ended_by} closed the connection")
 

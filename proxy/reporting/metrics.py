@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Set
-from contextlib import contextmanager
 
 from prometheus_client import (
     CollectorRegistry,
@@ -20,7 +18,7 @@ from prometheus_client import (
 from proxy.configuration.material import TlsMaterial
 from proxy.openssl import Negotiated, linked_openssl
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS
-from proxy.sessions import SessionRecord
+from proxy.reporting.replica_metrics import ReplicaMetrics
 from proxy.site import Route, Site
 from wire.commands import Command
 
@@ -130,7 +128,7 @@ class Metrics:
             buckets=_ACK_BUCKETS_SECONDS,
             registry=self.registry,
         )
-        self._describe_streams(prefix)
+        self.replicas = ReplicaMetrics(prefix, self.registry)
         self.config_reloads = Counter(
             f"{prefix}_config_reloads",
             "Configurations that were read, the first one among them, by whether they came into force.",
@@ -154,13 +152,6 @@ class Metrics:
             "TLS handshakes of the admin endpoint that failed; 0 where it has no TLS.",
             registry=self.registry,
         )
-        self.replica_connected = Gauge(
-            f"{prefix}_replica_connected",
-            "Streams of this roster entry whose dump is running.",
-            ["route", "replica"],
-            registry=self.registry,
-        )
-        self._describe_protection(prefix)
         self.certificate_not_after = Gauge(
             f"{prefix}_certificate_not_after_timestamp_seconds",
             "When a configured certificate expires.",
@@ -185,132 +176,6 @@ class Metrics:
             ["route", "issuer"],
             registry=self.registry,
         )
-        self._rosters: set[tuple[str, str]] = set()
-        self._off_roster: set[tuple[str, str]] = set()
-        self._of_replicas = (
-            self.replica_connected,
-            self.replica_legs,
-            self.peer_certificate_not_after,
-            self.peer_certificate_not_before,
-            self.replica_last_event,
-            self.replica_last_event_type,
-            self.replica_delivery_lag,
-            self.replica_last_activity,
-            self.replica_binlog_file_number,
-            self.replica_binlog_position,
-        )
-
-    def _describe_protection(self, prefix: str) -> None:
-        """What protects each replica's streams. Roster and allowlists bound the labels."""
-        self.replica_legs = Gauge(
-            f"{prefix}_replica_legs",
-            "Legs of this roster entry's running streams, by what protects them; version is plaintext where nothing "
-            "does.",
-            ["route", "replica", "leg", "version", "cipher", "group"],
-            registry=self.registry,
-        )
-        self.peer_certificate_not_after = Gauge(
-            f"{prefix}_peer_certificate_not_after_timestamp_seconds",
-            "When the certificate expires, or the first of its chain, that was shown on this leg of this roster "
-            "entry's last stream.",
-            ["route", "replica", "leg"],
-            registry=self.registry,
-        )
-        self.peer_certificate_not_before = Gauge(
-            f"{prefix}_peer_certificate_not_before_timestamp_seconds",
-            "When the certificate of which binlock_proxy_peer_certificate_not_after_timestamp_seconds tells became "
-            "valid.",
-            ["route", "replica", "leg"],
-            registry=self.registry,
-        )
-
-    @contextmanager
-    def streaming(self, record: SessionRecord) -> Iterator[None]:
-        """Counts the stream of a session, and what protects it, while the block runs."""
-        owner = (record.route, record.replica)
-        legs = {"replica": record.replica_tls, "source": record.source_tls}
-        gauges = [self.replica_connected.labels(*owner)]
-        for leg, tls in legs.items():
-            protection = ("plaintext", "", "") if tls is None else (tls.version, tls.cipher, tls.group)
-            gauges.append(self.replica_legs.labels(*owner, leg, *protection))
-            if tls is not None and tls.peer_chain:
-                first = min(tls.peer_chain, key=lambda certificate: certificate.not_valid_after_utc)
-                self.peer_certificate_not_after.labels(*owner, leg).set(first.not_valid_after_utc.timestamp())
-                self.peer_certificate_not_before.labels(*owner, leg).set(first.not_valid_before_utc.timestamp())
-        for gauge in gauges:
-            gauge.inc()
-        try:
-            yield
-        finally:
-            for gauge in gauges:
-                gauge.dec()
-
-    def _describe_streams(self, prefix: str) -> None:
-        """What is known of each replica's stream, looked at some times a second."""
-        labels = ["route", "replica"]
-        self.replica_last_event = Gauge(
-            f"{prefix}_replica_last_event_timestamp_seconds",
-            "When the last event that this roster entry was sent was made, by the source's clock.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_last_event_type = Gauge(
-            f"{prefix}_replica_last_event_type",
-            "Type code of the last event that this roster entry was sent (Log_event_type); 27 and 41 are heartbeats.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_delivery_lag = Gauge(
-            f"{prefix}_replica_delivery_lag_seconds",
-            "How old the last event was when this roster entry was sent it; the two clocks' difference included.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_last_activity = Gauge(
-            f"{prefix}_replica_last_activity_timestamp_seconds",
-            "When this roster entry was last sent anything, heartbeats included.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_events = Counter(
-            f"{prefix}_replica_events",
-            "Events that this roster entry was sent, heartbeats included.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_binlog_file_number = Gauge(
-            f"{prefix}_replica_binlog_file_number",
-            "The digits at the end of the name of the binlog file that this roster entry is being sent.",
-            labels,
-            registry=self.registry,
-        )
-        self.replica_binlog_position = Gauge(
-            f"{prefix}_replica_binlog_position_bytes",
-            "Position behind the last event that this roster entry was sent: what it has read, not applied.",
-            labels,
-            registry=self.registry,
-        )
-
-    def note_stream(self, record: SessionRecord) -> None:
-        """Takes over where the stream of a session stands, if it has one."""
-        tracker = record.tracker
-        if tracker is None:
-            return
-        labels = (record.route, record.replica)
-        events, has_moved = record.pace.look(tracker)
-        if not events or labels in self._off_roster:
-            return
-        now_seconds = time.time()
-        self.replica_events.labels(*labels).inc(events)
-        self.replica_last_activity.labels(*labels).set(now_seconds)
-        self.replica_last_event_type.labels(*labels).set(tracker.event_type)
-        self.replica_binlog_position.labels(*labels).set(tracker.log_position)
-        digits = tracker.file.rpartition(b".")[2]
-        if digits.isdigit():
-            self.replica_binlog_file_number.labels(*labels).set(int(digits))
-        if tracker.timestamp_seconds and has_moved:
-            self.replica_last_event.labels(*labels).set(tracker.timestamp_seconds)
-            self.replica_delivery_lag.labels(*labels).set(max(0.0, now_seconds - tracker.timestamp_seconds))
 
     def describe_site(self, site: Site) -> None:
         """Makes every label set that is known beforehand exist, so that rates and absences can be told apart.
@@ -325,7 +190,7 @@ class Metrics:
             self.crl_last_update,
         ):
             gauge.clear()
-        self._describe_rosters(site)
+        self.replicas.describe_rosters(site)
         for route in site.routes:
             self._describe_route(route)
             for leg, material in route.materials.items():
@@ -334,17 +199,6 @@ class Metrics:
         if site.admin is not None:
             # What no route can be called, so that it stands beside them and shows in the same alerts.
             self._describe_material("[admin]", "admin", site.admin.material)
-
-    def _describe_rosters(self, site: Site) -> None:
-        rosters = {(route.name, entry.name) for route in site.routes for entry in route.roster.entries}
-        # A replica that was taken off the roster is not one that is gone.
-        self._off_roster = (self._off_roster | self._rosters) - rosters
-        for gauge in self._of_replicas:
-            _drop(gauge, self._off_roster)
-        self._rosters = rosters
-        for labels in rosters:
-            self.replica_connected.labels(*labels)
-            self.replica_events.labels(*labels)
 
     def _describe_route(self, route: Route) -> None:
         name = route.name
@@ -395,11 +249,3 @@ class Metrics:
         """Counts a handshake that succeeded."""
         self.tls_handshakes.labels(route, leg, negotiated.version, negotiated.cipher, negotiated.group).inc()
         self.tls_handshake_seconds.labels(route, leg).observe(negotiated.seconds)
-
-
-def _drop(gauge: Gauge, owners: Set[tuple[str, str]]) -> None:
-    """Removes every series of these roster entries, by route and name."""
-    for family in gauge.collect():
-        for sample in family.samples:
-            if (sample.labels["route"], sample.labels["replica"]) in owners:
-                gauge.remove(*sample.labels.values())

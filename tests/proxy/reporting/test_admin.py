@@ -116,7 +116,7 @@ async def test_metrics_parse_and_have_the_names_and_labels_of_the_contract() -> 
         metrics.sessions_ended.labels("r", "closed")
         metrics.count_handshake("r", "replica", Negotiated(0.1, "TLSv1.3", "c", "g", ()))
         metrics.relayed_bytes.labels("r", "source_to_replica")
-        metrics.replica_connected.labels("r", "one")
+        metrics.replicas.connected.labels("r", "one")
         metrics.certificate_not_after.labels("r", "replica_leg")
         metrics.crl_next_update.labels("r", "CN=x")
         text = (await admin.get("/metrics"))[2].decode()
