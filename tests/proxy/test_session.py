@@ -9,8 +9,8 @@ import pytest
 
 from proxy.openssl import Context, client_context
 from proxy.outcomes import ERROR_NUMBERS, Reason, Stage, err_packet
-from proxy.reporting.logs import _JsonFormatter, _TextFormatter
 from proxy.stages.authentication import SourceTls
+from supervision.logs import JsonFormatter, TextFormatter
 from tests.proxy.bench import EventLog, benched
 from tests.proxy.conversations import (
     ACK,
@@ -213,7 +213,7 @@ async def test_a_drain_tells_a_replica_that_is_logging_in_to_come_back(log: Even
         await bench.assert_refused(Stage.TLS, Reason.DRAINED)
 
 
-@pytest.mark.parametrize("formatter", [_JsonFormatter(), _TextFormatter()])
+@pytest.mark.parametrize("formatter", [JsonFormatter(), TextFormatter()])
 async def test_no_secret_is_ever_logged(
     formatter: logging.Formatter, pki: Pki, replica_context: Context, log: EventLog
 ) -> None:
