@@ -9,18 +9,15 @@ from datetime import timedelta
 from getpass import getpass
 from pathlib import Path
 
-from certs.authority import AskPassphrase, Authority, AuthorityFiles
-from certs.config_command import config_lines
 from certs.errors import CertsError
-from certs.findings import Finding, is_good
-from certs.hosts import parse_host_port
 from certs.inventory import moment, show_authority, show_file
-from certs.key_files import judge_key_file
+from certs.issuing.authority import AskPassphrase, Authority, AuthorityFiles
+from certs.issuing.leaves import IssuedLeaf, KeySource, due_for_renewal, issue, renew
+from certs.issuing.passphrases import read_passphrase, refuse_short
+from certs.issuing.revocation import next_due, renew_revocation_list, revoke
 from certs.keys import KeyType, key_type_of
-from certs.leaves import IssuedLeaf, KeySource, due_for_renewal, issue, renew
 from certs.names import parse_names
 from certs.options.parser import make_parser
-from certs.passphrases import read_passphrase, refuse_short
 from certs.pem import load_certificates, load_request, load_revocation_lists
 from certs.probing import ClientPair, probe
 from certs.profiles import DEFAULT_AUTHORITY_DAYS, DEFAULT_INTERMEDIATE_DAYS, DEFAULT_LEAF_DAYS, Lifetime, Role, utc_now
@@ -36,8 +33,11 @@ from certs.report import (
     list_record,
     revoked_record,
 )
-from certs.revocation import next_due, renew_revocation_list, revoke
-from certs.verification import Trust, Wanted, verify
+from certs.servers.config_command import config_lines
+from certs.servers.hosts import parse_host_port
+from certs.verifying.findings import Finding, is_good
+from certs.verifying.key_files import judge_key_file
+from certs.verifying.verification import Trust, Wanted, verify
 
 EXIT_DONE = 0
 EXIT_FOUND_FAULTS = 1

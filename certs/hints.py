@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable
 
-from certs.authority import AuthorityFiles
-from certs.leaves import IssuedLeaf
+from certs.issuing.authority import AuthorityFiles
+from certs.issuing.leaves import IssuedLeaf
 from certs.profiles import Role
-from certs.quoting import sql_text, toml_text
+from certs.servers.quoting import sql_text, toml_text
 
 
 def hint_lines(leaf: IssuedLeaf, authority: AuthorityFiles) -> list[str]:

@@ -8,16 +8,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from certs.authority import AuthorityFiles, load_trust
 from certs.errors import CertsError
-from certs.extensions import extension_of, named
-from certs.index import IssuedCertificate, load_index, serial_text
+from certs.issuing.authority import AuthorityFiles, load_trust
+from certs.issuing.index import IssuedCertificate, load_index, serial_text
+from certs.issuing.revocation import next_due
 from certs.keys import describe_public_key, is_encrypted, parse_key
 from certs.names import describe_name
 from certs.pem import kinds_of, load_certificates, load_request, load_revocation_lists
-from certs.revocation import next_due
 from certs.storage import read_file
-from certs.verification import WARN_DAYS
+from certs.verifying.extensions import extension_of, named
+from certs.verifying.verification import WARN_DAYS
 
 Record = dict[str, object]
 

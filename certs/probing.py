@@ -11,7 +11,7 @@ from pathlib import Path
 from cryptography import x509
 
 from certs.errors import CertsError
-from certs.findings import Check, Finding, failed, passed
+from certs.verifying.findings import Check, Finding, failed, passed
 from wire.capabilities import Capability
 from wire.errors import WireError
 from wire.framing import PacketDecoder, encode_packet

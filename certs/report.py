@@ -3,13 +3,13 @@
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from certs.authority import Authority
-from certs.findings import Finding, Verdict, is_good
 from certs.hints import hint_lines
-from certs.index import serial_text
 from certs.inventory import Record, moment, table
-from certs.leaves import IssuedLeaf
-from certs.revocation import RevokedLeaf, SignedRevocationList
+from certs.issuing.authority import Authority
+from certs.issuing.index import serial_text
+from certs.issuing.leaves import IssuedLeaf
+from certs.issuing.revocation import RevokedLeaf, SignedRevocationList
+from certs.verifying.findings import Finding, Verdict, is_good
 
 _COLOURS = {Verdict.PASS: "32", Verdict.WARN: "33", Verdict.FAIL: "31"}
 _STATE_COLOURS = {"valid": "32", "ending": "33", "expired": "31", "revoked": "31"}

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from certs.options.common import Commands, add_command, add_json, days_or_none
 from certs.profiles import LEAF_ROLES
-from certs.verification import WARN_DAYS
+from certs.verifying.verification import WARN_DAYS
 
 _SHOW_EPILOG = """Keys are told by their kind alone.
 

@@ -2,8 +2,8 @@
 
 import argparse
 
-from certs.accounts import Requirement
 from certs.options.common import Commands, add_command, server_id
+from certs.servers.accounts import Requirement
 
 _EPILOG = """what:
   source   the [mysqld] section of a source, and of a replica that may become one

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from certs.authority import Authority
+from certs.issuing.authority import Authority
 from certs.keys import KeyType
 from certs.profiles import Lifetime
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from cryptography import x509
 from OpenSSL import SSL, crypto
 
-from certs.authority import Authority
-from certs.leaves import IssuedLeaf
+from certs.issuing.authority import Authority
+from certs.issuing.leaves import IssuedLeaf
 
 _ROUNDS = 10  # more flights than any handshake has
 

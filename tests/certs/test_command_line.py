@@ -10,7 +10,7 @@ import pytest
 from cryptography import x509
 
 from certs.command_line import main
-from certs.index import serial_text
+from certs.issuing.index import serial_text
 
 COMMANDS = ("init", "issue", "renew", "revoke", "crl", "show", "verify", "mysql-config")
 EXPECTED = {

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certs.authority import Authority
 from certs.errors import CertsError
-from certs.index import load_index, serial_text
+from certs.issuing.authority import Authority
+from certs.issuing.index import load_index, serial_text
+from certs.issuing.leaves import issue, renew
+from certs.issuing.revocation import renew_revocation_list, revoke
 from certs.keys import KeyType, parse_key
-from certs.leaves import issue, renew
 from certs.names import parse_names
 from certs.pem import load_revocation_lists
 from certs.profiles import Lifetime, Role
-from certs.revocation import renew_revocation_list, revoke
 
 STEPS = {"open", "os.chmod", "os.link", "os.mkdir", "os.remove", "os.rename"}
 KILLED = 9

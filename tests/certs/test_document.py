@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from certs.findings import Check
 from certs.options.parser import make_parser
-from certs.servers import parse_server
+from certs.servers.versions import parse_server
+from certs.verifying.findings import Check
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = ROOT / "docs" / "certificates.md"

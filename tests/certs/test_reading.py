@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from certs.command_line import main
-from certs.findings import Check
+from certs.verifying.findings import Check
 
 Run = Callable[..., Any]
 

@@ -1,7 +1,7 @@
 """What `binlock-certs mysql-config` prints is given to real servers, word for word but for the passwords.
 
 The authority is one below a root, and its certificates reach the servers as they are issued. MySQL before 9.7 cannot
-be had here: tests/certs/test_mysql_config.py holds those outputs to the manual's grammar.
+be had here: tests/certs/servers/test_mysql_config.py holds those outputs to the manual's grammar.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.builders import build_authority, build_leaf, build_revocation_list
+from certs.issuing.builders import build_authority, build_leaf, build_revocation_list
 from certs.keys import KeyType, PrivateKey, generate_key, serialize_key
 from certs.names import parse_names
 from certs.profiles import Role, Validity

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import pytest
 from cryptography import x509
 
-from certs.builders import build_leaf
+from certs.issuing.builders import build_leaf
 from certs.keys import KeyType, generate_key
 from certs.names import SubjectNames
 from certs.profiles import Role

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from certs.findings import Check, Finding, Verdict
 from certs.pem import load_certificates, load_revocation_lists
 from certs.profiles import Role, utc_now
-from certs.verification import Trust, Wanted, verify
+from certs.verifying.findings import Check, Finding, Verdict
+from certs.verifying.verification import Trust, Wanted, verify
 from testbed.fetch import bundle
 from tests.certs.worlds import VARIATIONS, World
 

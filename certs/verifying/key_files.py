@@ -7,9 +7,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from certs.errors import CertsError
-from certs.findings import Check, Finding, failed, passed
 from certs.keys import is_encrypted
 from certs.storage import read_file, verify_secret_mode
+from certs.verifying.findings import Check, Finding, failed, passed
 
 
 def judge_key_file(path: Path, leaf: x509.Certificate) -> Iterator[Finding]:

@@ -7,12 +7,12 @@ from datetime import datetime, timedelta
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from certs.chains import Chain, build_chain, judge_chain, judge_signatures
-from certs.extensions import extension_of
-from certs.findings import Check, Finding, failed, passed, warned
-from certs.lists import RevocationLists, judge_revocation, lists_in_use
 from certs.names import Name, describe_name, parse_label
 from certs.profiles import Role
+from certs.verifying.chains import Chain, build_chain, judge_chain, judge_signatures
+from certs.verifying.extensions import extension_of
+from certs.verifying.findings import Check, Finding, failed, passed, warned
+from certs.verifying.lists import RevocationLists, judge_revocation, lists_in_use
 
 # A fortnight: two weekends and the days between, for somebody to notice.
 WARN_DAYS = 14

@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from certs.authority import Authority
 from certs.command_line import main
 from certs.errors import CertsError
-from certs.index import load_index, parse_index, parse_serial, replace_index, serial_text
-from certs.leaves import issue
+from certs.issuing.authority import Authority
+from certs.issuing.index import load_index, parse_index, parse_serial, replace_index, serial_text
+from certs.issuing.leaves import issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
-from tests.certs.test_chains import leaf_of, openssl_verify
+from tests.certs.verifying.test_chains import leaf_of, openssl_verify
 
 Run = Callable[..., str]
 

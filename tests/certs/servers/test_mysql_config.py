@@ -12,7 +12,7 @@ import pytest
 
 from certs.command_line import main
 from certs.errors import CertsError
-from certs.servers import parse_server
+from certs.servers.versions import parse_server
 
 TLS_OF_5_7 = {
     "MASTER_SSL", "MASTER_SSL_CA", "MASTER_SSL_CAPATH", "MASTER_SSL_CERT", "MASTER_SSL_KEY", "MASTER_SSL_CIPHER",

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from certs.errors import CertsError
-from certs.mysql_config import PASSWORD_PLACEHOLDER
-from certs.quoting import sql_text
-from certs.servers import ServerVersion
+from certs.servers.mysql_config import PASSWORD_PLACEHOLDER
+from certs.servers.quoting import sql_text
+from certs.servers.versions import ServerVersion
 
 # RFC 5280, appendix A.1: a longer name has no common name, and thus no subject to require.
 _MAX_COMMON_NAME_CHARACTERS = 64

@@ -5,9 +5,9 @@ from datetime import datetime
 
 from cryptography import x509
 
-from certs.chains import Chain, named_issuer
-from certs.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
-from certs.findings import Check, Finding, all_or, warned
+from certs.verifying.chains import Chain, named_issuer
+from certs.verifying.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
+from certs.verifying.findings import Check, Finding, all_or, warned
 
 RevocationLists = Sequence[x509.CertificateRevocationList]
 

@@ -9,10 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.verification import PolicyBuilder, Store
 from OpenSSL import SSL
 
-from certs.authority import Authority
-from certs.builders import build_revocation_list
+from certs.issuing.authority import Authority
+from certs.issuing.builders import build_revocation_list
+from certs.issuing.leaves import IssuedLeaf, KeySource, issue
 from certs.keys import KeyType
-from certs.leaves import IssuedLeaf, KeySource, issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role
 from testbed.fetch import bundle

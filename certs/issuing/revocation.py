@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 from cryptography import x509
 
-from certs.authority import Authority, AuthorityFiles, within
-from certs.builders import build_revocation_list
 from certs.errors import CertsError
-from certs.index import Index, IssuedCertificate, load_index, replace_index, serial_text
+from certs.issuing.authority import Authority, AuthorityFiles, within
+from certs.issuing.builders import build_revocation_list
+from certs.issuing.index import Index, IssuedCertificate, load_index, replace_index, serial_text
+from certs.issuing.selection import find_to_revoke
 from certs.pem import load_revocation_lists
 from certs.profiles import REVOCATION_LIST_LIFETIME, Lifetime, Validity, utc_now
-from certs.selection import find_to_revoke
 from certs.storage import MODE_PUBLIC, locked_folder, read_file, replace_file
 
 

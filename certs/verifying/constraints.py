@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 from cryptography import x509
 from cryptography.x509.oid import NameOID
 
-from certs.extensions import extension_of, named
 from certs.names import describe_name
+from certs.verifying.extensions import extension_of, named
 
 _JUDGED = (x509.DNSName, x509.IPAddress, x509.UniformResourceIdentifier, x509.DirectoryName)
 # What OpenSSL takes for a host's name in a common name: labels with at least one dot between them.

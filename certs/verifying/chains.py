@@ -13,12 +13,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID, ObjectIdentifier
 
-from certs.constraints import breaches_of_constraints, unjudged_constraints
-from certs.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
-from certs.findings import Check, Finding, all_or, failed, passed, warned
 from certs.keys import MIN_RSA_BITS, describe_public_key
 from certs.profiles import EXTENDED_KEY_USAGES, Role
-from certs.strictness import breaches
+from certs.verifying.constraints import breaches_of_constraints, unjudged_constraints
+from certs.verifying.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
+from certs.verifying.findings import Check, Finding, all_or, failed, passed, warned
+from certs.verifying.strictness import breaches
 
 Chain = Sequence[x509.Certificate]
 

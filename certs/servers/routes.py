@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from certs.errors import CertsError
-from certs.mysql_config import TlsFiles
-from certs.quoting import toml_text
+from certs.servers.mysql_config import TlsFiles
+from certs.servers.quoting import toml_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

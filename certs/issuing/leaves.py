@@ -7,15 +7,15 @@ from pathlib import Path
 
 from cryptography import x509
 
-from certs.authority import Authority, AuthorityFiles
-from certs.builders import build_leaf
 from certs.errors import CertsError
-from certs.index import IssuedCertificate, load_index, serial_text
+from certs.issuing.authority import Authority, AuthorityFiles
+from certs.issuing.builders import build_leaf
+from certs.issuing.index import IssuedCertificate, load_index, serial_text
+from certs.issuing.selection import find_due, find_to_renew
 from certs.keys import KeyType, PrivateKey, PublicKey, generate_key, is_public_key, key_type_of, serialize_key
 from certs.names import SubjectNames, describe_name, parse_described
 from certs.pem import load_certificates, to_pem
 from certs.profiles import Lifetime, Role, Validity, utc_now
-from certs.selection import find_due, find_to_renew
 from certs.storage import (
     MODE_FOLDER,
     MODE_KEY,

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from certs.errors import CertsError
-from certs.quoting import option_text, sql_text
-from certs.servers import ServerVersion
+from certs.servers.quoting import option_text, sql_text
+from certs.servers.versions import ServerVersion
 
 PASSWORD_PLACEHOLDER = "<password>"  # noqa: S105 - what stands for one
 FILE_PLACEHOLDER = "<binary log file>"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from cryptography import x509
 
-from certs.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
+from certs.verifying.extensions import extension_of, key_usage_of, named, subject_key_identifier_of
 
 
 def breaches(chain: Sequence[x509.Certificate]) -> Iterator[str]:

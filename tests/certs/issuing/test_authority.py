@@ -7,11 +7,11 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from certs.authority import Authority
 from certs.errors import CertsError
-from certs.index import Index, IssuedCertificate, load_index, parse_index, serial_text
+from certs.issuing.authority import Authority
+from certs.issuing.index import Index, IssuedCertificate, load_index, parse_index, serial_text
+from certs.issuing.leaves import KeySource, issue
 from certs.keys import KeyType, generate_key, serialize_key
-from certs.leaves import KeySource, issue
 from certs.names import parse_names
 from certs.profiles import Lifetime, Role, utc_now
 
@@ -248,6 +248,6 @@ def test_a_serial_is_written_in_whole_bytes(serial: int, text: str) -> None:
 
 def test_a_clock_that_is_before_the_authority_signs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Authority.create(tmp_path, name="Later", lifetime=LIFETIME, key_type=KeyType.ED25519)
-    monkeypatch.setattr("certs.authority.utc_now", lambda: utc_now() - timedelta(days=20_000))
+    monkeypatch.setattr("certs.issuing.authority.utc_now", lambda: utc_now() - timedelta(days=20_000))
     with pytest.raises(CertsError, match=r"the clock of this host says 19\d\d-.*: set the clock"):
         Authority.open(tmp_path)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from certs.errors import CertsError
-from certs.index import Index, IssuedCertificate, parse_serial
+from certs.issuing.index import Index, IssuedCertificate, parse_serial
 from certs.names import parse_label
 from certs.profiles import Role
 

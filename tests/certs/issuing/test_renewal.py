@@ -10,9 +10,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 
-from certs.authority import Authority
 from certs.command_line import main
-from certs.index import load_index, serial_text
+from certs.issuing.authority import Authority
+from certs.issuing.index import load_index, serial_text
 from certs.keys import parse_key
 from testbed.fetch import bundle
 

@@ -3,13 +3,13 @@
 import argparse
 from collections.abc import Callable
 
-from certs.accounts import Account, Requirement, account_statements, role_statements
 from certs.errors import CertsError
-from certs.hosts import parse_host_port
-from certs.mysql_config import Source, TlsFiles, TlsLimits, replica_statements, source_section
 from certs.names import parse_names
-from certs.routes import Route, replica_side, source_side
-from certs.servers import ServerVersion, parse_server
+from certs.servers.accounts import Account, Requirement, account_statements, role_statements
+from certs.servers.hosts import parse_host_port
+from certs.servers.mysql_config import Source, TlsFiles, TlsLimits, replica_statements, source_section
+from certs.servers.routes import Route, replica_side, source_side
+from certs.servers.versions import ServerVersion, parse_server
 
 # Where the files of a host are, unless it is said otherwise; those of `issue`, under the names that it gave them.
 DEFAULT_SERVER_FOLDER = "/etc/mysql/binlock"

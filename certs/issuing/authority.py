@@ -22,9 +22,9 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from certs.builders import Issuer, build_authority, build_revocation_list
 from certs.errors import CertsError
-from certs.index import Index, IssuedCertificate, create_index, load_index, replace_index, serial_text
+from certs.issuing.builders import Issuer, build_authority, build_revocation_list
+from certs.issuing.index import Index, IssuedCertificate, create_index, load_index, replace_index, serial_text
 from certs.keys import KeyType, PrivateKey, generate_key, is_encrypted, parse_key, serialize_key
 from certs.pem import load_certificates, to_pem
 from certs.profiles import REVOCATION_LIST_LIFETIME, Lifetime, Role, Validity, utc_now
