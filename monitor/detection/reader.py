@@ -13,14 +13,12 @@ from monitor.detection.handshake import HandshakeReader
 from monitor.detection.inflating import SniffingInflater
 from monitor.detection.opening import Opening, Side, is_hello, is_record_header, opening_of
 from monitor.detection.records import RECORD_HEADER_BYTES, RecordReader
-from monitor.detection.search import Layer, search
+from monitor.detection.search import Layer
+from monitor.detection.seeking import Seeker
 from wire.compression import FRAME_HEADER_BYTES, FrameEnd, FrameReader
 from wire.errors import MalformedPacket
 from wire.framing import HEADER_BYTES, MAX_FRAGMENT_BYTES
 
-# So much is searched without a result before the direction is only looked at now and then: more than what may be left
-# of a packet in whose middle the search began.
-SEARCH_BUDGET_BYTES = 18 * 1024 * 1024
 # So much of a packet is reported; the rest is skipped.
 HEAD_LIMIT_BYTES = CHECKSUM_LIMIT_BYTES
 # After so many packets of which none says anything, a place found by searching was no place.
@@ -28,8 +26,6 @@ _MOST_UNKNOWN_PACKETS = 64
 # What an answer may begin with that is no number of columns: OK, a file that is asked for, the end, an error.
 _ANSWERS = frozenset({0x00, 0xFB, 0xFE, 0xFF})
 _LONGEST_COUNT_BYTES = 9
-# So much is searched again with every byte that comes.
-_LITTLE_BYTES = 1024
 
 
 class Mode(Enum):
@@ -75,7 +71,6 @@ class DirectionReader:
         is_logged_in: whether the source has accepted the login, so that compression begins.
         packets: how many have begun since the place that was found, or the beginning.
         events: how many the observer has seen since it saw anything else.
-        searched_bytes: how much was searched without a result.
         records: the TLS records, once there are any.
     """
 
@@ -83,13 +78,9 @@ class DirectionReader:
         "_buffer",
         "_continues",
         "_frames",
-        "_is_anchored",
-        "_is_fresh",
-        "_is_inner",
-        "_is_no_packet",
         "_last_sequence_id",
         "_observer",
-        "_search_at_bytes",
+        "_seeker",
         "_skip",
         "_unknown_packets",
         "compression",
@@ -101,7 +92,6 @@ class DirectionReader:
         "mode",
         "packets",
         "records",
-        "searched_bytes",
         "side",
     )  # fmt: skip
 
@@ -122,7 +112,6 @@ class DirectionReader:
         self.is_logged_in = False
         self.packets = 0
         self.events = 0
-        self.searched_bytes = 0
         self.records: RecordReader | None = None
         self.inner: DirectionReader | None = None  # reads what frames hold, or records that encrypt nothing
         self._observer = observer
@@ -132,11 +121,7 @@ class DirectionReader:
         self._last_sequence_id = 0
         self._unknown_packets = 0
         self._frames: FrameReader | None = None
-        self._is_inner = is_inner
-        self._is_fresh = not is_inner  # whether nothing of this run of bytes has been searched
-        self._is_anchored = False  # whether the buffer begins where the run does
-        self._is_no_packet = False  # whether it is known not to begin with a packet
-        self._search_at_bytes = 0
+        self._seeker = Seeker(is_inner=is_inner)
 
     @property
     def is_between_packets(self) -> bool:
@@ -151,7 +136,7 @@ class DirectionReader:
     @property
     def is_exhausted(self) -> bool:
         """Whether it has searched for long enough."""
-        return self.searched_bytes >= SEARCH_BUDGET_BYTES
+        return self._seeker.is_exhausted
 
     def feed(self, data: bytes) -> None:
         """Takes the next bytes."""
@@ -169,7 +154,7 @@ class DirectionReader:
 
     def finish(self) -> None:
         """Nothing more of this run will come: what was put off is searched now."""
-        self._search_at_bytes = 0
+        self._seeker.hurry()
         if self._buffer:
             self.feed(b"")
         if self.inner is not None:
@@ -211,16 +196,16 @@ class DirectionReader:
     def _begin_search(self) -> None:
         self._buffer.clear()
         self._search_on()
-        self._is_fresh = not self._is_inner
+        self._seeker.begin_run()
 
-    def _search_on(self) -> None:
+    def _search_on(self, *, is_no_packet: bool = False) -> None:
         """Searches what the buffer holds, and what follows."""
         if self.mode is Mode.FOREIGN:
             return
         self.mode = Mode.SEARCH
         self.is_certain = self.expects_tls = self._continues = False
-        self._skip = self.packets = self._unknown_packets = self._search_at_bytes = 0
-        self._is_anchored = self._is_no_packet = False
+        self._skip = self.packets = self._unknown_packets = 0
+        self._seeker.go_on(is_no_packet=is_no_packet)
         self.inner = None
 
     def _read_on(self) -> bool:
@@ -286,8 +271,7 @@ class DirectionReader:
         elif self._take_packet(bytes(buffer[HEADER_BYTES : HEADER_BYTES + head_bytes])):
             self._drop(HEADER_BYTES + length)
         else:
-            self._search_on()
-            self._is_no_packet = True
+            self._search_on(is_no_packet=True)
         return True
 
     def _length_at_front(self) -> int:
@@ -394,39 +378,23 @@ class DirectionReader:
         self.inner.feed(content)
 
     def _search(self) -> bool:
-        if self._is_fresh:
+        seeker = self._seeker
+        if seeker.is_fresh:
             opening = opening_of(self._buffer, self.side)
             if opening.kind is Opening.UNKNOWN:
                 return False
-            self._is_fresh = False
+            seeker.is_fresh = False
             if opening.kind in {Opening.HELLO, Opening.GREETING, Opening.LOGIN}:
                 # The beginning of the connection after all, or of its encrypted part.
                 self.side = opening.side
                 self.is_certain = True
                 return self._read_opening()
-            self._is_anchored = True
-        if len(self._buffer) < self._search_at_bytes:
-            return False
-        found, keep_from = search(
-            bytes(self._buffer),
-            in_frames=self._is_inner,
-            is_anchored=self._is_anchored,
-            packets_from=int(self._is_no_packet),
-        )
+            seeker.is_anchored = True
+        found = seeker.look(self._buffer)
         if found is None:
-            self.searched_bytes += keep_from
-            self._is_anchored &= not keep_from
-            self._is_no_packet &= not keep_from
-            del self._buffer[:keep_from]
-            kept_bytes = len(self._buffer)
-            # Much is kept for a candidate that is long; not every byte is a reason to look at it again.
-            self._search_at_bytes = kept_bytes + (kept_bytes // 16 if kept_bytes > _LITTLE_BYTES else 0)
             return False
-        self._search_at_bytes = 0
-        self._is_no_packet = False
-        del self._buffer[: found.offset]
         if found.layer is Layer.RECORDS:
-            self._begin_records(is_anchored=self._is_anchored and not found.offset)
+            self._begin_records(is_anchored=seeker.is_anchored and not found.offset)
         elif found.layer is Layer.FRAMES:
             self._begin_frames()
         else:
