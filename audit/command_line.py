@@ -45,6 +45,12 @@ DSN: mysql://USER@HOST:PORT/?OPTION=VALUE&...
   TLS is verified, by authority and by name, unless one of the last two says otherwise. A DSN with a password is
   refused. Without a file or a variable the password is asked for, or empty where nobody can be asked.
 
+URL of --binlock-sessions: unix:PATH, http://127.0.0.1:PORT, https://HOST:PORT/?OPTION=VALUE&...
+  ssl-ca=F                 authorities that Binlock's certificate must lead to (default: the system's)
+  ssl-cert=F, ssl-key=F    a client certificate, which Binlock requires
+  name=NAME                that its certificate must have (default: HOST)
+  TLS is always verified here, for the list excuses plaintext.
+
 exit codes:
   0    done, and no finding has a status of --fail-on
   1    a finding has a status of --fail-on
@@ -121,7 +127,7 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE|URL",
         help="what Binlock carries, which explains connections on loopback: a file of `binlock-proxy sessions --json`, "
-        "http://127.0.0.1:PORT or unix:PATH; may be given more than once",
+        "or a URL; may be given more than once",
     )
     output = parser.add_mutually_exclusive_group()
     output.add_argument("--json", action="store_true", help="print one JSON object instead of a table")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -91,19 +92,19 @@ def parse_dsn(text: str, *, defaults_file: Path | None = None) -> Target:
         )
     if parts.path not in ("", "/") or parts.fragment:
         raise AuditError("a DSN names no database: it ends with HOST:PORT/ and options")
-    _refuse_unknown(options)
+    refuse_unknown(options, _OPTIONS, "a DSN")
     target = Target(host=parts.hostname or "localhost", port=port or DEFAULT_PORT, user=unquote(parts.username or ""))
-    defaults_file = _path(options, "defaults-file") or defaults_file
+    defaults_file = path_of(options, "defaults-file") or defaults_file
     if defaults_file is not None:
         target = with_defaults(target, defaults_file, is_host_given=parts.hostname is not None)
     target = replace(
         target,
         issued_name=options.get("name", ""),
-        socket=_path(options, "socket") or target.socket,
-        ca=_path(options, "ssl-ca") or target.ca,
-        certificate=_path(options, "ssl-cert") or target.certificate,
-        key=_path(options, "ssl-key") or target.key,
-        password_file=_path(options, "password-file"),
+        socket=path_of(options, "socket") or target.socket,
+        ca=path_of(options, "ssl-ca") or target.ca,
+        certificate=path_of(options, "ssl-cert") or target.certificate,
+        key=path_of(options, "ssl-key") or target.key,
+        password_file=path_of(options, "password-file"),
         password_env=options.get("password-env"),
         is_unverified=_flag(options, "unsafe-unverified-tls"),
         is_plaintext=_flag(options, "unsafe-plaintext"),
@@ -137,9 +138,9 @@ def with_defaults(target: Target, path: Path, *, is_host_given: bool) -> Target:
     target = replace(
         target,
         user=target.user or values.get("user", ""),
-        ca=_path(values, "ssl-ca"),
-        certificate=_path(values, "ssl-cert"),
-        key=_path(values, "ssl-key"),
+        ca=path_of(values, "ssl-ca"),
+        certificate=path_of(values, "ssl-cert"),
+        key=path_of(values, "ssl-key"),
         defaults_password=values.get("password"),
     )
     if is_host_given:
@@ -148,19 +149,25 @@ def with_defaults(target: Target, path: Path, *, is_host_given: bool) -> Target:
         target,
         host=values.get("host", target.host),
         port=int(port or target.port),
-        socket=None if "host" in values else _path(values, "socket"),
+        socket=None if "host" in values else path_of(values, "socket"),
     )
 
 
-def _refuse_unknown(options: dict[str, str]) -> None:
+def refuse_unknown(options: Iterable[str], known: Sequence[str], whose: str) -> None:
+    """That there is no option but these.
+
+    Raises:
+        AuditError: there is one.
+    """
     for name in options:
-        if name not in _OPTIONS:
-            close = difflib.get_close_matches(name, _OPTIONS, 1)
-            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(_OPTIONS)}"
-            raise AuditError(f"a DSN has no option {name!r}: {hint}")
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+            raise AuditError(f"{whose} has no option {name!r}: {hint}")
 
 
-def _path(options: dict[str, str], name: str) -> Path | None:
+def path_of(options: Mapping[str, str], name: str) -> Path | None:
+    """The file that an option names; None without."""
     return Path(options[name]) if options.get(name) else None
 
 

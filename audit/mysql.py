@@ -23,6 +23,7 @@ from pymysql.constants import CLIENT
 from audit.dsn import Target
 from audit.errors import AuditError, ServerUnreadable
 from audit.facts import Certificate, Transport, is_loopback
+from audit.tls import client_context, tls_reason
 from wire.capabilities import Capability
 from wire.errors import WireError
 from wire.framing import PacketDecoder, encode_packet
@@ -93,7 +94,7 @@ class Session:
         except ServerUnreadable as error:
             raise ServerUnreadable(f"{target.name}: {error}; {_HINTS['tls']}") from None
         except ssl.SSLError as error:
-            raise ServerUnreadable(f"{target.name}: {_tls_reason(error)}; {_HINTS['tls']}") from error
+            raise ServerUnreadable(f"{target.name}: {tls_reason(error)}; {_HINTS['tls']}") from error
         except OSError as error:
             raise ServerUnreadable(f"{target.name}: {error.strerror or error}") from error
         except pymysql.err.MySQLError as error:
@@ -178,20 +179,12 @@ def _connect(target: Target, transport: Transport, password: str) -> _Connection
 
 
 def _context(target: Target) -> ssl.SSLContext:
-    try:
-        context = ssl.create_default_context(cafile=None if target.ca is None else str(target.ca))
-        # Python 3.13 turns this on, and mysql_ssl_rsa_setup's authorities, among others, do not meet it.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        if target.is_unverified:
-            context.check_hostname = False
-            context.verify_mode = ssl.CERT_NONE
-        if target.certificate is not None:
-            # A passphrase would be asked for on the terminal, by OpenSSL: an empty one fails at once.
-            context.load_cert_chain(target.certificate, target.key, password="")
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(str(path) for path in (target.ca, target.certificate, target.key) if path is not None)
-        raise AuditError(f"{files or 'the system authorities'}: not usable for TLS: {_tls_reason(error)}") from error
+    context = client_context(ca=target.ca, certificate=target.certificate, key=target.key)
+    # mysql_ssl_rsa_setup's authorities, among others, do not meet it.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if target.is_unverified:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
     return context
 
 
@@ -236,10 +229,6 @@ def _shown_over(path: Path) -> bytes | None:
 def _reason(error: Exception) -> str:
     text = str(error.args[-1]) if error.args else type(error).__name__
     return " ".join(text.split())
-
-
-def _tls_reason(error: OSError) -> str:
-    return str(getattr(error, "verify_message", "") or getattr(error, "reason", "") or error.strerror or error)
 
 
 def _hint(error: Exception) -> str:

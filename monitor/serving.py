@@ -17,7 +17,7 @@ from monitor.reporting.masking import Masking
 from monitor.reporting.metrics import Metrics
 from monitor.scapy import certificate_not_after
 from supervision.notifier import SupervisionError
-from supervision.sockets import require_address
+from supervision.sockets import address_text, require_address
 
 # What the service manager calls its socket.
 SOCKET_NAME = "endpoint"
@@ -62,7 +62,7 @@ class MonitorEndpoint:
     @property
     def listens_at(self) -> list[str]:
         """Addresses and ports, once it is open."""
-        return [endpoint_text(*sock.getsockname()[:2]) for sock in self._listening]
+        return [address_text(sock) for sock in self._listening]
 
     def open(self) -> None:
         """Reads its files and listens; what it needs a privilege for.
@@ -124,8 +124,3 @@ class MonitorEndpoint:
 
 def _log_defect(error: Exception) -> None:
     log_defect(error, endpoint="http")
-
-
-def endpoint_text(host: str, port: int) -> str:
-    """An address and port in one, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

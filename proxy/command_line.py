@@ -19,7 +19,7 @@ import trio
 from endpoint.asking import Unreachable, ask
 from endpoint.tls import ClientTls, TlsFileError, TlsFiles
 from proxy.configuration.addresses import UnixAddress, parse_address
-from proxy.configuration.config import Config, ConfigError, load_config
+from proxy.configuration.config import ConfigError, load_config
 from proxy.configuration.material import load_leaf, peer_name
 from proxy.outcomes import ListenError
 from proxy.reporting.logs import log_event
@@ -60,15 +60,23 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def add(name: str, command: Any, summary: str, details: str) -> argparse.ArgumentParser:
+    def add(name: str, command: Any, summary: str, details: str, *, asks: bool = False) -> argparse.ArgumentParser:
         added = commands.add_parser(name, help=summary, description=details)
-        added.add_argument(
+        where = added.add_mutually_exclusive_group()
+        where.add_argument(
             "--config",
             type=Path,
             default=Path(_DEFAULT_CONFIG),
             metavar="F",
             help="configuration file, TOML (default: %(default)s)",
         )
+        if asks:
+            where.add_argument(
+                "--admin",
+                metavar="ADDRESS",
+                help="ask there, and read no configuration: host:port or unix:PATH, as admin.listen has it",
+            )
+            _add_tls(added)
         added.set_defaults(command=command)
         return added
 
@@ -90,27 +98,35 @@ def _parser() -> argparse.ArgumentParser:
         _sessions,
         "list the sessions of a running proxy",
         "Asks the running proxy, at the admin address of the configuration, who is connected.",
+        asks=True,
     )
     sessions.add_argument("--json", action="store_true", help="a JSON list")
     health = add(
         "health",
         _health,
         "exit with 0 if a running proxy accepts replicas",
-        "For probes: asks /readyz at the admin address of the configuration; --live asks /healthz.",
+        "For probes: asks /readyz at the admin address of the configuration; --live asks /healthz. With --admin it "
+        "depends on no configuration, which may be spoilt while the proxy runs on with what it has read.",
+        asks=True,
     )
     health.add_argument("--live", action="store_true", help="only whether the process answers")
-    for asking in (sessions, health):
-        tls = asking.add_argument_group(
-            "with [admin.tls]",
-            "what to show to the proxy, and whom to expect; the defaults are its own files, which do "
-            "where its certificate is of its own ca and for clients too, as those of `binlock-certs issue proxy` are",
-        )
-        tls.add_argument(
-            "--certificate", type=Path, metavar="F", help="PEM, for clients, of an authority of admin.tls.ca"
-        )
-        tls.add_argument("--key", type=Path, metavar="F", help="PEM, of that certificate")
-        tls.add_argument("--ca", type=Path, metavar="F", help="PEM, who issued admin.tls.certificate")
     return parser
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group(
+        "with [admin.tls]",
+        "what to show to the proxy, and whom to expect; without --admin the defaults are its own files, which do where "
+        "its certificate is of its own ca and for clients too, as those of `binlock-certs issue proxy` are",
+    ).add_argument
+    add("--certificate", type=Path, metavar="F", help="PEM, for clients, of an authority of admin.tls.ca")
+    add("--key", type=Path, metavar="F", help="PEM, of that certificate")
+    add("--ca", type=Path, metavar="F", help="PEM, who issued admin.tls.certificate")
+    add(
+        "--server-name",
+        metavar="NAME",
+        help="that the proxy's certificate must have (default: its own files' name; with --admin the host of ADDRESS)",
+    )
 
 
 def _run(arguments: argparse.Namespace) -> ExitCode:
@@ -235,40 +251,60 @@ class _AdminUnreachable(Exception):  # noqa: N818
 
 
 def _ask(arguments: argparse.Namespace, path: str) -> tuple[int, str]:
-    config = load_config(arguments.config)
-    listen = config.admin.listen
+    try:
+        listen, tls = _configured(arguments) if arguments.admin is None else _told(arguments)
+    except TlsFileError as error:
+        raise ConfigError(str(error)) from error
     address = parse_address(listen)
-    tls = _client_tls(arguments, config)
     try:
         where = Path(address.path) if isinstance(address, UnixAddress) else (address.host, address.port)
         return ask(where, path, tls)
     except Unreachable as error:
         said = f"no proxy answers at {listen}: {error}; is `binlock-proxy run` running?"
         if tls is not None:
-            said += " It wants a certificate for clients: see --certificate, --key and --ca"
+            said += " It wants a certificate for clients: see --certificate, --key, --ca and --server-name"
+        elif arguments.admin is not None and not isinstance(address, UnixAddress):
+            said += " If it has [admin.tls], say --certificate, --key and --ca"
         raise _AdminUnreachable(said) from error
 
 
-def _client_tls(arguments: argparse.Namespace, config: Config) -> ClientTls | None:
-    """What is shown to a proxy with `[admin.tls]`: what the command line says, else the endpoint's own certificate."""
+def _told(arguments: argparse.Namespace) -> tuple[str, ClientTls | None]:
+    """Where `--admin` says, and what the command line says to show there."""
+    try:
+        address = parse_address(arguments.admin)
+    except ValueError as error:
+        raise ConfigError(f"--admin: {error}") from error
+    if not any(_files_and_name(arguments)):
+        return arguments.admin, None
+    if isinstance(address, UnixAddress):
+        raise ConfigError("--admin: a unix socket speaks no TLS, so that no certificate is asked for")
+    if None in {arguments.certificate, arguments.key, arguments.ca}:
+        raise ConfigError("--admin: TLS takes all of --certificate, --key and --ca")
+    shown = TlsFiles(certificate=arguments.certificate, key=arguments.key, ca=arguments.ca)
+    return arguments.admin, ClientTls(shown, arguments.server_name or address.host)
+
+
+def _configured(arguments: argparse.Namespace) -> tuple[str, ClientTls | None]:
+    """Where the configuration says, and what is shown to a proxy with `[admin.tls]`: at least its own certificate."""
+    config = load_config(arguments.config)
     table, folder = admin_table(config), arguments.config.parent
-    given = (arguments.certificate, arguments.key, arguments.ca)
     if table is None:
-        if any(given):
+        if any(_files_and_name(arguments)):
             raise ConfigError(f"{arguments.config}: admin.tls: is not there, so that no certificate is asked for")
-        return None
+        return config.admin.listen, None
     if (arguments.certificate is None) != (arguments.key is None):
         raise ConfigError("--certificate and --key go together")
-    try:
-        own = admin_files(table, folder)
-        shown = TlsFiles(
-            certificate=arguments.certificate or own.certificate,
-            key=arguments.key or own.key,
-            ca=arguments.ca or own.ca,
-        )
-        return ClientTls(shown, peer_name(load_leaf(own.certificate)))
-    except TlsFileError as error:
-        raise ConfigError(str(error)) from error
+    own = admin_files(table, folder)
+    shown = TlsFiles(
+        certificate=arguments.certificate or own.certificate,
+        key=arguments.key or own.key,
+        ca=arguments.ca or own.ca,
+    )
+    return config.admin.listen, ClientTls(shown, arguments.server_name or peer_name(load_leaf(own.certificate)))
+
+
+def _files_and_name(arguments: argparse.Namespace) -> tuple[Path | str | None, ...]:
+    return arguments.certificate, arguments.key, arguments.ca, arguments.server_name
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

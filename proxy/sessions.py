@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from proxy.configuration.addresses import IpAddress
+from proxy.configuration.addresses import IpAddress, TcpAddress
 from proxy.legs.leg import Leg
 from proxy.openssl import Negotiated
 from proxy.outcomes import Ending, Stage
@@ -109,7 +109,8 @@ class SessionRecord:
     @property
     def peer_text(self) -> str:
         """The peer as `address:port`, `[v6]:port`."""
-        return _shown(*self.peer)
+        address, port = self.peer
+        return str(TcpAddress(str(address), port))
 
     @property
     def replica(self) -> str:
@@ -193,7 +194,3 @@ class SessionRegistry:
     def half_open(self) -> list[SessionRecord]:
         """Those that have not finished their login, oldest first. Each costs a connection on the source."""
         return [record for record in self._open.values() if not (record.is_authenticated or record.is_leaving)]
-
-
-def _shown(address: IpAddress, port: int) -> str:
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"

@@ -78,7 +78,7 @@ def require_address(handed_over: socket.socket, name: str, host: str, port: int)
     for family, _, _, _, address in wanted:
         if family == handed_over.family and address[0] == bound[0] and port in {0, bound[1]}:
             return
-    raise _elsewhere(handed_over, name, f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    raise _elsewhere(handed_over, name, _tcp_text(host, port))
 
 
 def require_path(handed_over: socket.socket, name: str, path: str) -> None:
@@ -94,9 +94,11 @@ def require_path(handed_over: socket.socket, name: str, path: str) -> None:
 def address_text(listening: socket.socket) -> str:
     """Where a socket listens, as configurations write it."""
     bound = listening.getsockname()
-    if listening.family == socket.AF_UNIX:
-        return f"unix:{bound}"
-    return f"[{bound[0]}]:{bound[1]}" if listening.family == socket.AF_INET6 else f"{bound[0]}:{bound[1]}"
+    return f"unix:{bound}" if listening.family == socket.AF_UNIX else _tcp_text(*bound[:2])
+
+
+def _tcp_text(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _elsewhere(handed_over: socket.socket, name: str, wanted: str) -> SupervisionError:

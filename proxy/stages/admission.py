@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from proxy.configuration.addresses import IpAddress
+from proxy.configuration.addresses import IpAddress, TcpAddress
 from proxy.outcomes import Reason, SessionRefused, Stage
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -20,7 +20,7 @@ class AdmittedPeer:
     port: int
 
     def __str__(self) -> str:
-        return f"[{self.address}]:{self.port}" if self.address.version == 6 else f"{self.address}:{self.port}"
+        return str(TcpAddress(str(self.address), self.port))
 
 
 class Allowlist:

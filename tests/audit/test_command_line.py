@@ -14,6 +14,7 @@ import audit.command_line
 from audit.command_line import main
 from audit.errors import ServerUnreadable
 from audit.facts import ServerFacts
+from audit.sessions import OPTIONS
 from tests.audit.facts_of import replica, source
 
 SOURCE, REPLICA = "mysql://a@source/", "mysql://a@replica/"
@@ -38,7 +39,7 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> Serve:
 def test_help_is_enough_for_a_stranger(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     text = capsys.readouterr().out
-    for word in ("--source", "ssl-ca=", "password-file=", "unsafe-plaintext=1", "exit codes:", "examples:"):
+    for word in ("--source", "ssl-ca=", "password-file=", "unsafe-plaintext=1", "exit codes:", "examples:", *OPTIONS):
         assert word in text
 
 

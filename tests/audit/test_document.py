@@ -11,6 +11,7 @@ from audit.command_line import main
 from audit.dsn import _OPTIONS
 from audit.findings import Status
 from audit.reports.structured import finding_fields, textfile_lines
+from audit.sessions import OPTIONS
 from testbed.flavours import Flavour
 from tests.audit.document import table_of_checks
 from tests.audit.facts_of import findings, source
@@ -56,6 +57,10 @@ def test_options_of_a_dsn_are_those_that_there_are() -> None:
     assert sorted(
         re.findall(r"`([a-z-]+)`", "\n".join(row.split("|")[1] for row in table_text.splitlines()))
     ) == sorted(_OPTIONS)
+
+
+def test_options_of_a_url_are_those_that_there_are() -> None:
+    assert names("option of the URL") == list(OPTIONS)
 
 
 def test_options_are_those_that_are_offered(capsys: pytest.CaptureFixture[str]) -> None:

@@ -72,11 +72,17 @@ def test_anything_else_is_refused(content: str, tmp_path: Path) -> None:
     [
         ("http://10.0.0.1:9307", "read it on its own host"),
         ("http://example.org/sessions", "read it on its own host"),
-        ("https://127.0.0.1:1", "http://HOST:PORT"),
         ("ftp://x", "http://HOST:PORT"),
+        ("https:///?ssl-ca=f", "http://HOST:PORT"),
+        ("https://127.0.0.1:port/?ssl-ca=f", "cannot be read: look at its port"),
+        ("https://127.0.0.1:1/?ssl-ca", "cannot be read: look at its port, its brackets and its options"),
+        ("https://127.0.0.1:1/?ssl_ca=f", "https:// has no option 'ssl_ca': did you mean ssl-ca?"),
+        ("https://127.0.0.1:1/?unsafe-unverified-tls=1", "https:// has no option 'unsafe-unverified-tls'"),
+        ("https://127.0.0.1:1/?ssl-ca=/none", "/none: not usable for TLS: No such file or directory"),
+        ("http://127.0.0.1:1/?ssl-ca=/none", "only https:// has options"),
     ],
 )
-def test_what_crosses_a_network_is_not_believed(where: str, complaint: str) -> None:
+def test_what_cannot_be_read_or_believed_is_refused(where: str, complaint: str) -> None:
     with pytest.raises(AuditError, match=complaint):
         read_sessions(where)
 

@@ -27,7 +27,7 @@ from tests.deploy.helm import (
     run_helm,
     with_values,
 )
-from tests.deploy.policies import complaints
+from tests.deploy.policies import complaints, pods
 
 ROOT = CHART.parents[2]
 # The oldest that has sidecars by default, and the newest whose schemas there are.
@@ -189,6 +189,29 @@ def test_the_proxy_takes_its_configuration(charts: dict[str, list[Object]], name
         if text is not None:
             (tmp_path / "proxy.toml").write_text(text)
             load_config(tmp_path / "proxy.toml")
+
+
+@EACH
+def test_a_probe_of_a_proxy_that_runs_reads_no_files(charts: dict[str, list[Object]], name: str) -> None:
+    """They may hold what a reload refused to take, and nobody must end a proxy that runs well for that."""
+    proxies = [container for _, pod in pods(charts[name]) for container in pod.get("initContainers", [])]
+    assert len(proxies) == (0 if name == "the monitor alone" else 2)
+    commands = [
+        proxy[probe]["exec"]["command"]
+        for proxy in proxies
+        for probe in ("readinessProbe", "livenessProbe")
+        if "exec" in proxy[probe]
+    ]
+    assert bool(commands) is (name == "loopback")
+    assert all("--admin" in command for command in commands)
+
+
+def test_on_loopback_probes_ask_where_the_proxy_listens(charts: dict[str, list[Object]]) -> None:
+    objects = charts["loopback"]
+    configuration = tomllib.loads(one(objects, "ConfigMap", "db-binlock-source")["data"]["proxy.toml"])
+    health = ["/opt/binlock/bin/binlock-proxy", "health", "--admin", configuration["admin"]["listen"]]
+    probes = {"startupProbe": health, "readinessProbe": health, "livenessProbe": [*health, "--live"]}
+    assert {name: proxy_of(objects)[name]["exec"]["command"] for name in probes} == probes
 
 
 def test_each_pod_has_a_name_and_a_server_id_of_its_own(charts: dict[str, list[Object]]) -> None:

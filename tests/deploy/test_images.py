@@ -113,6 +113,29 @@ def test_the_monitor_needs_the_capability(roots: dict[str, Path]) -> None:
     assert "not permitted" in refused.stderr.lower() or "permission" in refused.stderr.lower()
 
 
+def test_a_configuration_that_is_spoilt_later_fails_no_probe(roots: dict[str, Path], tmp_path: Path) -> None:
+    flavour = Flavour.MYSQL_9_7
+    objects = rendered({**values(flavour), "admin": {"mode": "loopback"}})
+    with Network() as network:
+        source = Side("source", flavour, objects, Authority(tmp_path / "authority"), tmp_path)
+        names = tmp_path / "hosts"
+        names.write_text("127.0.0.1 localhost\n")
+        source.place(network.add_host("source"), roots["proxy"], names)
+        probes = ("startupProbe", "readinessProbe", "livenessProbe")
+        with source.proxy.program:
+            source.awaits("listening", 1)
+            assert [source.proxy.probe(name) for name in probes] == [True] * 3
+            # The image's own reads the configuration, whatever that says of the endpoint.
+            assert source.proxy.execute(stages()["proxy"].health).returncode == 0
+            source.configuration = "[admin"
+            source.fill()
+            source.awaits("reload_failed", 1)
+            assert [source.proxy.probe(name) for name in probes] == [True] * 3
+            assert "not valid TOML" in source.proxy.execute(stages()["proxy"].health).stderr
+            source.proxy.program.terminate()
+        assert [source.proxy.probe(name) for name in probes] == [False] * 3
+
+
 FLAVOURS = [
     pytest.param(Flavour.MYSQL_9_7, id="mysql-9.7"),
     pytest.param(Flavour.MARIADB_11_8, id="mariadb-11.8", marks=pytest.mark.soak),

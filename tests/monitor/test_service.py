@@ -19,7 +19,6 @@ from monitor.interfaces import Watched, busiest
 from monitor.reporting.logs import logger, set_up_logging
 from monitor.reporting.masking import Masking
 from monitor.service import Monitor, Settings
-from monitor.serving import endpoint_text
 from monitor.tracking.settled import SettledDirection, SettledDirections
 from monitor.verdicts import Verdict
 from tests.monitor.capture.crafted import SYN, ethernet, ipv4, key, tcp
@@ -342,11 +341,6 @@ def test_the_busiest_are_both_directions_of_what_moves_most_and_what_rests_stand
         )
     ports = [max(int.from_bytes(each[-4:-2]) % 3306, int.from_bytes(each[-2:]) % 3306) for each in busiest(settled, 7)]
     assert ports == [2, 2, 4, 4, 1, 1, 3]
-
-
-def test_an_address_with_a_port_is_one_text() -> None:
-    assert endpoint_text("127.0.0.1", 1) == "127.0.0.1:1"
-    assert endpoint_text("::1", 1) == "[::1]:1"
 
 
 def test_an_address_that_is_taken_is_an_error_before_anything_is_captured(make: Callable[..., Bench]) -> None:

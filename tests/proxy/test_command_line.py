@@ -88,7 +88,10 @@ def test_an_unusable_configuration_exits_with_2_and_one_line(
     assert said.err.count("\n") == 1
 
 
-@pytest.mark.parametrize("arguments", [[], ["fly"], ["run", "--fast"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fly"], ["run", "--fast"], ["run", "--admin", "a:1"], ["health", "--admin", "a:1", "--config", "f"]],
+)
 def test_a_wrong_command_line_exits_with_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(arguments)
@@ -104,6 +107,60 @@ def test_without_a_running_proxy_it_fails_and_asks_the_obvious(
     said = capsys.readouterr().err
     assert f"no proxy answers at unix:{tmp_path}/admin.sock" in said
     assert "is `binlock-proxy run` running?" in said
+
+
+SPOILT = "[admin\n"
+
+
+@pytest.mark.parametrize("is_tcp", [False, True])
+def test_by_its_address_a_proxy_is_asked_whatever_its_file_holds_by_now(
+    is_tcp: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    admin = f"127.0.0.1:{free_port()}" if is_tcp else f"unix:{tmp_path}/admin.sock"
+    path = config(tmp_path, admin=admin)
+    with running(path) as process:
+        next_event(process, "listening")
+        path.write_text(SPOILT)
+        next_event(process, "reload_failed")
+        for command in ("health", "sessions"):
+            assert main([command, "--config", str(path)]) == 2
+            assert f"{path}: not valid TOML" in capsys.readouterr().err
+        path.unlink()
+        assert main(["health", "--admin", admin]) == 0
+        assert capsys.readouterr().out.startswith("ready; the last reload failed: ")
+        assert main(["health", "--live", "--admin", admin]) == 0
+        assert main(["sessions", "--json", "--admin", admin]) == 0
+        assert capsys.readouterr().out == "ok\n[]\n"
+
+
+@pytest.mark.parametrize("command", ["health", "sessions"])
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (["--admin", "127.0.0.1:1"], 1, "no proxy answers at 127.0.0.1:1: "),
+        (["--admin", "unix:/run/none"], 1, "no proxy answers at unix:/run/none: [Errno 2] No such file or directory; "),
+        (["--admin", "9307"], 2, "--admin: '9307': expected host:port"),
+        (["--admin", "127.0.0.1:1", "--ca", "c"], 2, "--admin: TLS takes all of --certificate, --key and --ca"),
+        (
+            ["--admin", "127.0.0.1:1", "--server-name", "a"],
+            2,
+            "--admin: TLS takes all of --certificate, --key and --ca",
+        ),
+        (["--admin", "unix:/run/none", "--ca", "c"], 2, "--admin: a unix socket speaks no TLS"),
+        (
+            ["--admin", "127.0.0.1:1", "--certificate", "/c", "--key", "/k", "--ca", "/a"],
+            2,
+            "/c: certificate: cannot be read: No such file or directory",
+        ),
+    ],
+)
+def test_an_address_that_cannot_be_asked_is_named(
+    command: str, arguments: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, *arguments]) == code
+    error = capsys.readouterr().err
+    assert error.startswith(f"binlock-proxy: {said}")
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,7 @@ import trio.testing
 from supervision.journal import for_journal
 from supervision.liveness import Pulse, keep_telling
 from supervision.notifier import Notifier, SupervisionError
-from supervision.sockets import require_address, require_path
+from supervision.sockets import address_text, require_address, require_path
 from tests.supervision.manager import Manager
 
 TAKE = """
@@ -51,6 +51,12 @@ def test_sockets_come_by_their_names_and_go_no_further(manager: Manager, tmp_pat
         port = one.getsockname()[1]
         said = taken(manager, ("a", one), ("b", two))
     assert said == f"{ {'a': f'127.0.0.1:{port}', 'b': f'unix:{tmp_path}/s'} } [False, False] []"
+
+
+def test_where_a_socket_listens_is_written_as_configurations_write_it() -> None:
+    for host, shown in (("127.0.0.1", "127.0.0.1"), ("::1", "[::1]")):
+        with socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET) as listening:
+            assert address_text(listening) == f"{shown}:{listening.getsockname()[1]}"
 
 
 def test_sockets_that_no_name_was_given(manager: Manager) -> None:

@@ -70,7 +70,7 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
         assert str(logged["peer"]).startswith("127.0.0.1:")
         assert "unable to get local issuer certificate" in str(logged["detail"])
         assert main([*health, *shown(pki.replica, "--ca", pki.stranger.file)]) == 1
-        assert "see --certificate, --key and --ca" in capsys.readouterr().err
+        assert "see --certificate, --key, --ca and --server-name" in capsys.readouterr().err
         with pytest.raises((OSError, http.client.HTTPException)):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
 
@@ -102,6 +102,34 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
         assert next_event(process, "restart_needed")["detail"] == "admin: a change takes effect at the next start"
         with pytest.raises((OSError, http.client.HTTPException)):
             urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+def test_by_its_address_it_is_asked_with_files_of_ones_own(
+    pki: Pki, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    port = free_port()
+    put(tmp_path, pki, pki.proxy)
+    path = config(tmp_path, admin=f"0.0.0.0:{port}", more=TABLE)
+    health = ["health", "--admin", f"127.0.0.1:{port}"]
+    named, theirs = ["--server-name", "proxy.example"], ["--ca", str(pki.authority.file)]
+    ours = [*shown(pki.replica), *theirs]
+    with running(path) as process:
+        next_event(process, "listening")
+        (tmp_path / "admin.key").write_bytes(pki.source.key_file.read_bytes())
+        next_event(process, "reload_failed")
+        assert main(["health", "--config", str(path)]) == 2
+        assert "admin.key: key: does not belong to the certificate" in capsys.readouterr().err
+        assert main([*health, *ours, *named]) == 0
+        assert capsys.readouterr().out.startswith("ready; the last reload failed: ")
+        for refused, why in (
+            (ours, "certificate is not valid for '127.0.0.1'"),
+            ([*ours, "--server-name", "another.example"], "certificate is not valid for 'another.example'"),
+            ([*shown(pki.replica, "--ca", pki.stranger.file), *named], "certificate verify failed"),
+            ([*shown(pki.foreign_replica), *theirs, *named], "unknown ca"),
+            ([], "If it has [admin.tls], say --certificate, --key and --ca"),
+        ):
+            assert main([*health, *refused]) == 1
+            assert why in capsys.readouterr().err.replace("_", " ")
 
 
 def test_a_scraper_that_reads_nothing_keeps_nobody_waiting(tmp_path: Path) -> None:

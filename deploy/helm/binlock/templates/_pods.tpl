@@ -30,26 +30,28 @@ ports:
   {{- if ne $values.admin.mode "loopback" }}
   - {name: binlock-admin, containerPort: {{ $values.admin.port }}}
   {{- end }}
-{{- /* At the start the command proves the configuration and its files. Later it would judge files that a reload refused
-       to take, and end a proxy that runs well with what it had: kubelet then asks the port itself. It has no certificate
-       to show, so that with `mtls` it can only see that the port answers; what is on loopback the command alone reaches. */}}
-startupProbe:
-  exec: {command: [/opt/binlock/bin/binlock-proxy, health]}
-  periodSeconds: 2
-  timeoutSeconds: 5
-  failureThreshold: 30
-{{- range $probe := list "readinessProbe" "livenessProbe" }}
+{{- /* None of these reads files once the proxy runs: that would judge what a reload refused to take, and end a proxy that
+       runs well with what it had. With `mtls` the command shows the proxy's own certificate at the start; later kubelet,
+       which has none, only sees that the port answers. What is on loopback the command alone reaches. */}}
+{{- $program := "/opt/binlock/bin/binlock-proxy" }}
+{{- range $probe := list "startupProbe" "readinessProbe" "livenessProbe" }}
+{{- $start := eq $probe "startupProbe" }}
 {{- $live := eq $probe "livenessProbe" }}
 {{ $probe }}:
-  {{- if eq $values.admin.mode "mtls" }}
-  tcpSocket: {port: binlock-admin}
+  {{- if eq $values.admin.mode "loopback" }}
+  exec: {command: [{{ $program }}, health, --admin, "127.0.0.1:{{ $values.admin.port }}"{{ if $live }}, --live{{ end }}]}
   {{- else if eq $values.admin.mode "unsafe" }}
   httpGet: {path: {{ ternary "/healthz" "/readyz" $live }}, port: binlock-admin}
+  {{- else if $start }}
+  exec: {command: [{{ $program }}, health]}
   {{- else }}
-  exec: {command: [/opt/binlock/bin/binlock-proxy, health{{ if $live }}, --live{{ end }}]}
+  tcpSocket: {port: binlock-admin}
   {{- end }}
-  periodSeconds: {{ ternary 20 10 $live }}
+  periodSeconds: {{ if $start }}2{{ else if $live }}20{{ else }}10{{ end }}
   timeoutSeconds: 5
+  {{- if $start }}
+  failureThreshold: 30
+  {{- end }}
 {{- end }}
 resources: {{- toYaml $values.proxy.resources | nindent 2 }}
 securityContext: {{- include "binlock.containerSecurity" (dict "uid" $values.proxy.uid) | nindent 2 }}
