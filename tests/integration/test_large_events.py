@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,14 +111,21 @@ def passing_through_both(pair: Pair, near: Proxy, far: Proxy) -> Iterator[Table]
 
 def event_bytes(table: Table, body_bytes: int) -> int:
     """Inserts one row; the size of the event that it makes."""
-    before = table.source.binlog_position()
+    file, position = table.source.binlog_position()
     table.insert(1, body_bytes)
-    file, _ = table.source.binlog_position()
-    # MariaDB 11.8 gives a large transaction a file of its own, and in every one no positions to the events within.
-    start = before[1] if file == before[0] else 4
-    rows = table.source.sql(f"SHOW BINLOG EVENTS IN '{file}' FROM {start}")
-    [place] = [place for place, row in enumerate(rows) if row["Event_type"].startswith("Write_rows")]
-    return int(rows[place + 1]["Pos"] - rows[place]["Pos"])
+    names = [row["Log_name"] for row in table.source.sql("SHOW BINARY LOGS")]
+    # The file may be full now. MariaDB 11.8 gives a large transaction one of its own, and in every one no positions to
+    # the events within.
+    sizes = [
+        int(following["Pos"] - row["Pos"])
+        for name in names[names.index(file) :]
+        for row, following in pairwise(
+            table.source.sql(f"SHOW BINLOG EVENTS IN '{name}' FROM {position if name == file else 4}")
+        )
+        if row["Event_type"].startswith("Write_rows")
+    ]
+    [size] = sizes
+    return size
 
 
 @contextmanager
