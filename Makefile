@@ -44,6 +44,7 @@ bench: venv  ## the relay and the monitor beside their peers, as ratios
 
 soak: venv  ## the slow ones
 	$(BIN)/pytest -m soak
+	$(BIN)/pytest -m 'hypothesis and not soak' --hypothesis-profile='new examples'
 
 REQUIREMENTS := deploy/container/requirements
 LOCK := UV_CUSTOM_COMPILE_COMMAND='make lock' uv pip compile --quiet --upgrade --generate-hashes --no-annotate \

@@ -187,7 +187,7 @@ class Machine:
         """A property of a unit, as `systemctl show` has it."""
         return self.run("systemctl", "show", "--property", name, "--value", unit).strip()
 
-    def wait_for(self, unit: str, name: str, value: str, timeout: float = 30) -> None:
+    def wait_for(self, unit: str, name: str, value: str, timeout: float = 60) -> None:
         """Polls until a property of a unit contains a text.
 
         Raises:

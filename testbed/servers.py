@@ -7,11 +7,14 @@ Every method may be called from any thread; none is asynchronous.
 """
 
 import contextlib
+import fcntl
 import hashlib
+import os
 import random
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -266,11 +269,11 @@ class Server(SqlAccess):
             raise LookupError(f"{self} replicates from nowhere")
         return parse_status(self.flavour, rows[0])
 
-    def wait_for_replication(self, timeout: float = 30) -> None:
+    def wait_for_replication(self, timeout: float = 60) -> None:
         """Wait until both threads run; raises TimeoutError with their errors otherwise."""
         self.wait_until(lambda: self.replica_status().running, timeout=timeout, what="replication to run")
 
-    def catch_up_with(self, source: "Server", timeout: float = 60) -> None:
+    def catch_up_with(self, source: "Server", timeout: float = 180) -> None:
         """Wait until this replica has executed all that `source` has now.
 
         Raises:
@@ -327,10 +330,47 @@ def option_words(options: Options) -> list[str]:
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that is free in this network namespace and that the kernel gives to nobody."""
+    """A TCP port that is free in this network namespace, that the kernel gives to nobody, and this function only once.
+
+    While this process lives no other one of this user chooses it either: it may be long until something listens there.
+
+    Raises:
+        ProgramError: there is none.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    while True:
-        port = random.choice(PORTS)  # noqa: S311 - no secret
+    for port in random.sample(PORTS, len(PORTS)):
+        if not _claims.take(port):
+            continue
         with socket.socket(family, socket.SOCK_STREAM) as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1" if address in {"*", "0.0.0.0"} else address, port))  # noqa: S104 - compared
             return port
+    raise ProgramError(f"no port from {PORTS[0]} to {PORTS[-1]} is left")
+
+
+class _Claims:
+    """The ports that this process has chosen, as locks on the bytes of a file, which the kernel forgets with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._taken: dict[int, set[int]] = {}  # by process id: a forked child has none of the locks
+        self._file = -1
+
+    def take(self, port: int) -> bool:
+        """Whether nobody else has it: then it is ours."""
+        with self._lock:
+            taken = self._taken.setdefault(os.getpid(), set())
+            if port in taken:
+                return False
+            if self._file < 0:
+                path = Path(tempfile.gettempdir()) / f"testbed-ports-{os.geteuid()}"
+                # For good: whoever closes it gives up every lock.
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+            except OSError:
+                return False
+            taken.add(port)
+            return True
+
+
+_claims = _Claims()

@@ -75,7 +75,7 @@ class SqlAccess:
             while cursor.nextset():
                 pass
 
-    def wait_until(self, condition: Callable[[], object] | str, *, timeout: float = 30, what: str = "") -> None:
+    def wait_until(self, condition: Callable[[], object] | str, *, timeout: float = 60, what: str = "") -> None:
         """Poll until a function returns something true, or an SQL statement's first value is true.
 
         Raises:

@@ -31,7 +31,7 @@ def greet(capabilities: Capability) -> tuple[int, list[bytes]]:
 
     def serve() -> None:
         with listener, listener.accept()[0] as peer:
-            peer.settimeout(10)
+            peer.settimeout(60)
             peer.sendall(encode_packet(greeting.serialize(), 0))
             told.append(peer.recv(4096))
 
@@ -100,7 +100,7 @@ def test_an_answer_against_the_protocol_is_told_and_answers_nothing(answer: tupl
 
     def serve() -> None:
         with listener, listener.accept()[0] as peer:
-            peer.settimeout(10)
+            peer.settimeout(60)
             peer.sendall(encode_packet(greeting.serialize(), 0))
             sequence = 2
             while b"version()" not in (said := peer.recv(4096)):  # the login, and what a client sets up

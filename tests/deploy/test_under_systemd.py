@@ -235,9 +235,9 @@ def serves(site: Site, machine: Machine) -> None:
 
 def watches(machine: Machine) -> None:
     """The replica's leg is encrypted; the other one, on loopback, is not."""
+    machine.wait_for(MONITOR, "StatusText", "watching lo, eth0: 1 of 2 flows replicate in the clear")
     found = {(event.get("verdict"), event.get("interface")) for event in events(machine, MONITOR)}
     assert ("plaintext-replication", "lo") in found
-    machine.wait_for(MONITOR, "StatusText", "watching lo, eth0: 1 of 2 flows replicate in the clear")
     [warning] = events(machine, MONITOR, "--priority", "warning")
     assert warning["verdict"] == "plaintext-replication"
 

@@ -11,7 +11,7 @@ import trio
 from endpoint.answers import Page
 from endpoint.serving import Endpoint
 
-GIVE_UP_SECONDS = 20
+GIVE_UP_SECONDS = 60
 
 
 @dataclass

@@ -15,7 +15,7 @@ def clogged(address: tuple[str, int], path: str) -> Iterator[None]:
     with socket.socket() as connection:
         for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             connection.setsockopt(socket.SOL_SOCKET, buffer, 4096)
-        connection.settimeout(0.5)
+        connection.settimeout(2)
         connection.connect(address)
         for _ in range(MOST_REQUESTS):
             try:

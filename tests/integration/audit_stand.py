@@ -99,6 +99,9 @@ class SloppyPair:
         )
         self.replica.sql(tried, self.source_host.address)
         self.replica.wait_until(lambda: "Yes" in str(self.io_states()), what="replication to run")
+        # The I/O thread runs before it has asked for the stream, and what the source says of that is judged too.
+        dumps = "SELECT COUNT(*) FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        self.source.wait_until(dumps, what="the replica to ask for the stream")
 
     def io_states(self) -> list[str]:
         show = "SHOW ALL SLAVES STATUS" if self.flavour.is_mariadb else "SHOW REPLICA STATUS"

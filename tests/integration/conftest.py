@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import pymysql
 import pytest
 
 from testbed.flavours import Flavour
@@ -32,6 +34,14 @@ class Pair:
 
     def table(self) -> Table:
         return Table(self.source, f"schema_{next(_numbers)}")
+
+    def end_dumps(self) -> None:
+        """Ends what earlier replicas have left on the source, which notices that one is gone when it next sends."""
+        running = "SELECT id AS id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        for row in self.source.sql(running):
+            with contextlib.suppress(pymysql.err.OperationalError):  # gone by itself
+                self.source.sql("KILL %s", row["id"])
+        self.source.wait_until(lambda: not self.source.sql(running), what="the dumps of earlier tests to end")
 
     def cool_down(self) -> None:
         """Empties the source's cache of passwords, so that the next login is a full one."""
@@ -113,7 +123,9 @@ def start_pair(pki: Pki, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
 @pytest.fixture
 def pair(request: pytest.FixtureRequest, start_pair: Callable[[Flavour], Pair]) -> Pair:
     """The pair of the flavour that the test is parametrised with (indirectly), MySQL 9.7 otherwise."""
-    return start_pair(getattr(request, "param", Flavour.MYSQL_9_7))
+    pair = start_pair(getattr(request, "param", Flavour.MYSQL_9_7))
+    pair.end_dumps()
+    return pair
 
 
 @pytest.fixture(scope="session")

@@ -31,6 +31,10 @@ from testbed.servers import Server, free_port
 
 PASSWORD = "correct horse battery"
 BIN = Path(sys.executable).parent
+# For what is to be there at once, on a machine that has no time.
+WAIT_SECONDS = 60
+# What Binlock does within a second, on such a machine, by the clock of its own log.
+PROMPTLY_SECONDS = 5
 _numbers = itertools.count(1)
 
 
@@ -210,7 +214,7 @@ class Proxy:
         self,
         *names: str,
         matches: Callable[[dict[str, Any]], bool] = lambda _: True,
-        timeout: float = 20,
+        timeout: float = WAIT_SECONDS,
         after: int = 0,
     ) -> dict[str, Any]:
         deadline = time.monotonic() + timeout
@@ -221,20 +225,20 @@ class Proxy:
             time.sleep(0.02)
         raise AssertionError(f"no {names} in the log:\n{self.program.log_path.read_text()[-4000:]}")
 
-    def wait_for_end(self, session: int, timeout: float = 20) -> dict[str, Any]:
+    def wait_for_end(self, session: int, timeout: float = WAIT_SECONDS) -> dict[str, Any]:
         return self.wait_for_event("session_ended", matches=lambda event: event["session"] == session, timeout=timeout)
 
     def wait_for_refusal(self, reason: str, *, after: int = 0) -> dict[str, Any]:
         return self.wait_for_event("session_refused", matches=lambda event: event["reason"] == reason, after=after)
 
     def get(self, path: str) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=5) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.admin_port}{path}", timeout=WAIT_SECONDS) as response:
             return str(response.read().decode())
 
     def sessions(self) -> list[dict[str, Any]]:
         return list(json.loads(self.get("/sessions")))
 
-    def stream_of(self, replica: str, timeout: float = 20) -> dict[str, Any]:
+    def stream_of(self, replica: str, timeout: float = WAIT_SECONDS) -> dict[str, Any]:
         """The session of a roster entry, once its stream runs."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from tests.integration.conftest import Pair
+from tests.integration.lab import Table
 
 WaitPoint = Literal["AFTER_SYNC", "AFTER_COMMIT"]
 
@@ -49,6 +50,13 @@ class SemiSync:
             lambda: self._pair.source.scalar(dumps) and self.count("clients") == 1,
             what="the source to know its semi-synchronous replica",
         )
+
+    def settle(self, table: Table) -> None:
+        """Until no acknowledgement is on its way: one more may have been asked for while the replica caught up."""
+        table.insert(1)
+        self._pair.source.wait_until(lambda: self.status("status") == "ON", what="semi-synchronous replication")
+        # This commit waits for the answer that comes behind all the others.
+        table.insert(1)
 
     def wait_for_waiting_commit(self) -> None:
         """Wait until one commit waits for its acknowledgement.

@@ -51,8 +51,9 @@ def test_a_server_is_cloned_and_replicates_from_there(
         recipient.wait_until(lambda: not recipient.running, what="the recipient to end, with nobody to start it again")
         recipient.start()
         assert recipient.scalar("SELECT STATE FROM performance_schema.clone_status") == "Completed"
-        carried = sorted(event["bytes_to_replica"] for event in proxy.events("session_ended"))
         # One connection for acknowledgements beside those of the data.
+        recipient.wait_until(lambda: not proxy.sessions(), what="the sessions of the clone to end")
+        carried = sorted(event["bytes_to_replica"] for event in proxy.events("session_ended"))
         assert len(carried) == 1 + CONNECTIONS
         assert carried[0] < MEBIBYTE
         assert sum(carried) > 256 * MEBIBYTE

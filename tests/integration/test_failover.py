@@ -45,12 +45,12 @@ def test_a_replica_that_looks_for_the_better_of_two_sources(pair: Pair, pki: Pki
             first.stream_of("replica-1.example")
             pair.replica.sql(add, second.port, 80)
             # The monitor finds the second to answer, and the I/O thread moves to it.
-            second.stream_of("replica-1.example", timeout=60)
+            second.stream_of("replica-1.example", timeout=120)
             table.insert(10)
             table.assert_same_on(pair.replica)
-            second.stop()
             mark = first.mark()
-            first.wait_for_event("stream_started", after=mark, timeout=60)
+            second.stop()
+            first.wait_for_event("stream_started", after=mark, timeout=120)
             table.insert(10)
             table.assert_same_on(pair.replica)
         asked = recording.queries_of("watcher")
@@ -101,7 +101,7 @@ class Member:
             "SELECT member_state = 'ONLINE' FROM performance_schema.replication_group_members "
             "WHERE member_id = @@GLOBAL.server_uuid"
         )
-        self.server.wait_until(online, timeout=60)
+        self.server.wait_until(online, timeout=120)
 
 
 def test_a_group_recovers_its_new_member_and_is_watched_by_a_replica(pair: Pair, pki: Pki, tmp_path: Path) -> None:
@@ -122,8 +122,8 @@ def test_a_group_recovers_its_new_member_and_is_watched_by_a_replica(pair: Pair,
             second.wait_until_online()
         # Distributed recovery: the new member has the rows, through the proxy that the first names.
         assert second.server.row_count("shop.orders") == 10
-        [recovery] = recording.queries_of("watcher")
-        assert "SELECT @@GLOBAL.GTID_MODE" in recovery
+        # More than one where it had to begin again.
+        assert any("SELECT @@GLOBAL.GTID_MODE" in recovery for recovery in recording.queries_of("watcher"))
         first.proxy.wait_for_event("stream_started")
         assert_nothing_refused(first.proxy)
         managed = (
@@ -135,7 +135,7 @@ def test_a_group_recovers_its_new_member_and_is_watched_by_a_replica(pair: Pair,
                 # The monitor has learnt of the other member from the group.
                 pair.replica.wait_until(
                     "SELECT COUNT(*) = 2 FROM performance_schema.replication_asynchronous_connection_failover",
-                    timeout=60,
+                    timeout=120,
                 )
                 table.insert(10)
                 table.assert_same_on(pair.replica)

@@ -41,9 +41,10 @@ def test_a_member_recovers_through_the_proxy(method: str, pki: Pki, tmp_path: Pa
                 joiner.wait_until(lambda: not joiner.running, what="the joiner to end, with nobody to start it again")
                 joiner.start()
                 join(joiner)
-            joiner.wait_until(LIVE, timeout=60)
+            joiner.wait_until(LIVE, timeout=120)
             table.insert(10)
             table.assert_same_on(joiner)
+            joiner.wait_until(lambda: not proxy.sessions(), what="the sessions of the recovery to end")
         carried = [event["bytes_to_replica"] for event in proxy.events("session_ended")]
         # A clone has several connections.
         assert (len(carried) > 1) == (method == "clone")

@@ -22,13 +22,13 @@ def test_heartbeats_keep_an_idle_stream_up(pair: Pair, pki: Pki, source_side: St
     proxy = source_side()
     table = pair.table()
     with (
-        net_timeout(pair, seconds=2),
+        net_timeout(pair, seconds=5),
         replicating(
             pair.replica,
             proxy.port,
             user="repl",
             tls=pki.authority.replica_tls(pki.replica),
-            heartbeat_period=0.5,
+            heartbeat_period=1,
         ),
     ):
         pair.replica.wait_for_replication()
@@ -36,7 +36,7 @@ def test_heartbeats_keep_an_idle_stream_up(pair: Pair, pki: Pki, source_side: St
         table.assert_same_on(pair.replica)
         session, threads, received = proxy.stream_of("replica-1.example"), dump_threads(pair), heartbeats(pair)
         # Longer than the replica waits for a sign of life.
-        pair.replica.wait_until(lambda: heartbeats(pair) >= received + 6, what="six heartbeats")
+        pair.replica.wait_until(lambda: heartbeats(pair) >= received + 7, what="seven heartbeats")
         assert dump_threads(pair) == threads
         assert proxy.stream_of("replica-1.example")["session"] == session["session"]
         assert len(proxy.events("session_started")) == 1
@@ -55,7 +55,7 @@ def test_without_heartbeats_an_idle_replica_connects_again_and_loses_nothing(
         return len(proxy.events("session_ended"))
 
     with (
-        net_timeout(pair, seconds=1),
+        net_timeout(pair, seconds=3),
         replicating(
             pair.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica), heartbeat_period=0
         ),

@@ -50,4 +50,4 @@ def test_a_replica_connects_from_the_network_namespace_that_it_names(pki: Pki, t
                 replica.start_replication()
                 table.insert(10)
                 table.assert_same_on(replica)
-                assert proxy.events("stream_started")[-1]["peer"].startswith(f"{way_out.address}:")
+                assert proxy.wait_for_event("stream_started")["peer"].startswith(f"{way_out.address}:")

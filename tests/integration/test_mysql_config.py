@@ -127,6 +127,8 @@ def replicates(duo: Duo, user: str) -> None:
     table.insert(10)
     table.assert_same_on(duo.replica)
     dump = "SELECT id FROM information_schema.processlist WHERE user = %s AND command LIKE 'Binlog Dump%%'"
+    # One that left before is there until the source notices.
+    duo.source.wait_until(lambda: len(duo.source.sql(dump, user)) == 1, what="one dump")
     [row] = duo.source.sql(dump, user)
     if not duo.source.flavour.is_mariadb:
         session = "SELECT connection_type FROM performance_schema.threads WHERE processlist_id = %s"

@@ -46,7 +46,7 @@ def test_a_crl_that_lapses_while_binlock_runs(
     replicas = [start_pair(flavour).replica for flavour in MODERN]
     crl = tmp_path / "soon.crl"
     # Long enough for Binlock to start, which it would not with one that has lapsed.
-    crl.write_bytes(pki.authority.lapsed_crl(timedelta(seconds=10)))
+    crl.write_bytes(pki.authority.lapsed_crl(timedelta(seconds=15)))
     proxy = source_side(replica_tls=pki.replica_tls(crl=[crl]))
     lapse = x509.load_pem_x509_crl(crl.read_bytes()).next_update_utc
     assert lapse is not None

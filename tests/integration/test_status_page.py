@@ -70,12 +70,11 @@ def test_the_proxys_page_shows_what_goes_on_and_keeps_up(
         with replicating(stand.replica, proxy.port, user="repl", tls=pki.authority.replica_tls(pki.replica)):
             stand.replica.wait_for_replication()
             stand.work()
-            tab.wait_for_text("#sessions tbody", "XID")
-            [session] = tab.rows("sessions")
             file, position = stand.source.binlog_position()
-            shown = ("replica-1.example", "repl, server id 2", "streaming", "TLSv1.3", "X25519MLKEM768", file)
+            tab.wait_for_text("#sessions tbody", f"{position:,}".replace(",", "\u202f"))
+            [session] = tab.rows("sessions")
+            shown = ("replica-1.example", "repl, server id 2", "streaming", "TLSv1.3", "X25519MLKEM768", file, "XID")
             assert [text for text in shown if text not in session] == []
-            assert f"{position:,}".replace(",", "\u202f") in session
             assert "1 of 2" in tab.rows("routes")[0]
             assert "absent: replica-2.example" in tab.rows("routes")[0]
             kinds = {"own certificate", "CRL", "authority"}
@@ -157,7 +156,7 @@ def test_the_monitors_page_is_loud_about_replication_in_the_clear(
             tab.assert_fits(TABLE_WIDTH, "light", "dark")
             tab.assert_fits(PHONE_WIDTH, "light")
         stand.work()
-        monitor.wait_for("flow_ended")
+        monitor.wait_for("flow_ended", matches=lambda event: event["verdict"] == "plaintext-replication")
         tab.ask_now()
         tab.wait_for_text("#gone tbody", f"127.0.0.1:{stand.source.port}")
         assert tab.rows("in-the-clear") == []

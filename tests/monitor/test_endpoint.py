@@ -70,7 +70,7 @@ def running(*options: str) -> Iterator[Running]:
 
 
 def scrape(pki: Pki, leaf: Leaf | None) -> str:
-    with urllib.request.urlopen(f"https://127.0.0.1:{PORT}/metrics", context=pki.client(leaf), timeout=5) as response:
+    with urllib.request.urlopen(f"https://127.0.0.1:{PORT}/metrics", context=pki.client(leaf), timeout=60) as response:
         return str(response.read().decode())
 
 
@@ -140,7 +140,7 @@ def test_a_scraper_that_reads_nothing_keeps_nobody_waiting() -> None:
     ip("link", "set", "lo", "up")
     with running("--listen", f"127.0.0.1:{PORT}"), clogged(("127.0.0.1", PORT), "/metrics"):
         for path in ("/metrics", "/flows", "/readyz"):
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=5) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{PORT}{path}", timeout=60) as response:
                 assert response.status == http.client.OK
                 assert response.read()
 

@@ -148,7 +148,7 @@ def make() -> Iterator[Callable[..., Bench]]:
 @asynccontextmanager
 async def running(bench: Bench) -> AsyncIterator[None]:
     bench.open()
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(bench.monitor.run)
             await bench.wait_for("started")

@@ -31,7 +31,7 @@ from proxy.stages.policy import Policy
 from tests.proxy.fakes import FakeReplica, FakeSource, PacketPeer
 
 # Nothing here takes long; a test that hangs ends with the stack of where it hung.
-GIVE_UP_SECONDS = 15
+GIVE_UP_SECONDS = 60
 # Every test makes keys for itself no more often than this.
 PASSWORD_KEY = PasswordKey()
 

@@ -1,10 +1,9 @@
-"""What the tests of the proxy share. Hypothesis runs without its clock: a busy machine is no reason to fail."""
+"""What the tests of the proxy share."""
 
 import logging
 from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from proxy.openssl import Context, server_context
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS, Reason
@@ -13,9 +12,6 @@ from proxy.reporting.logs import logger
 from tests.proxy.bench import EventLog
 from tests.proxy.pki import Pki
 from tests.proxy.stages.relaying import Stage
-
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

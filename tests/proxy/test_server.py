@@ -1,5 +1,6 @@
 """Reloads of a running server: all of a new configuration or nothing, and no session that it admits is touched."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -424,6 +425,24 @@ async def test_a_certificate_that_expires_while_the_stream_runs_ends_it(running:
         answer = ErrPacket.parse((await replica.peer.receive_packet(any_sequence_id=True)).payload)
         assert answer.code == 1045
         assert (await running.until("session_ended"))["reason"] == "expired"
+
+
+async def test_whether_sessions_stand_is_looked_at_several_times_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """By this clock, which no other program slows down: "within a second" has time to spare."""
+    path = tmp_path / "proxy.toml"
+    path.write_text(
+        '[[route]]\nname = "orders"\nlisten = "127.0.0.1:0"\nallow = ["127.0.0.0/8"]\n'
+        f'[route.source]\naddress = "127.0.0.1:1"\n{PLAIN_LINE}'
+    )
+    server = Server(path, load_site(path))
+    looks = [trio.current_time()]
+    monkeypatch.setattr(server, "_look_after_sessions", lambda: looks.append(trio.current_time()))
+    with trio.move_on_after(5):
+        await server._supervise()
+    assert max(later - former for former, later in itertools.pairwise(looks)) <= 0.25
+    assert len(looks) >= 20
 
 
 @pytest.mark.parametrize(

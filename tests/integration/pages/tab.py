@@ -15,7 +15,7 @@ from testbed.node import packages
 PHONE_WIDTH, DESK_WIDTH = 360, 1280
 # The narrowest at which a table is a table.
 TABLE_WIDTH = 1121
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 # A violation is an event of the document; the page's own script does not listen.
 NOTE_VIOLATIONS = """
 window.violations = [];

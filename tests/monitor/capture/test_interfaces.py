@@ -392,7 +392,7 @@ def test_it_can_be_waited_for() -> None:
     capture = opened()
 
     async def wait() -> None:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(trio.lowlevel.wait_readable, capture.fileno())
                 await trio.testing.wait_all_tasks_blocked()

@@ -142,10 +142,16 @@ def read_the_log_and_follow(stand: Stand) -> None:
         "mysqlbinlog", *stand.in_the_clear, "--read-from-remote-server", "--stop-never", f"--start-position={position}",
         name,
     )  # fmt: skip
+    # Of an earlier one that is gone the source would say the same.
+    stand.pair.end_dumps()
+    has_all = (
+        "SELECT COUNT(*) FROM information_schema.processlist "
+        "WHERE command LIKE 'Binlog Dump%' AND state LIKE '%has sent all binlog%'"
+    )
     with stand.host.popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as program:
-        time.sleep(0.5)
+        stand.source.wait_until(has_all, what="mysqlbinlog to follow")
         stand.work()
-        time.sleep(0.3)
+        stand.source.wait_until(has_all, what="mysqlbinlog to have what was written")
         program.kill()
 
 

@@ -40,7 +40,7 @@ async def sending(
             return
         replica.end_sending()
 
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(send)
             yield CommandReader(leg, limit_bytes, inflater_for(algorithm))

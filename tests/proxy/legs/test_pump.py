@@ -51,7 +51,7 @@ async def settled() -> None:
 async def test_bytes_arrive_in_order_and_the_end_after_them() -> None:
     data = bytes(range(256)) * 8192
     ends: list[PumpEnd] = []
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
 
         async def run() -> None:
             ends.append(await pipe.pump.run())
@@ -69,7 +69,7 @@ async def test_bytes_arrive_in_order_and_the_end_after_them() -> None:
 
 
 async def test_a_slow_sink_holds_one_buffer_and_reads_no_further() -> None:
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipe.pump.run)
             accepted = 0
@@ -89,7 +89,7 @@ async def test_a_slow_sink_holds_one_buffer_and_reads_no_further() -> None:
 
 
 async def test_an_idle_pump_holds_no_buffer() -> None:
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipe.pump.run)
             await pipe.send(b"x")
@@ -104,7 +104,7 @@ async def test_an_idle_pump_holds_no_buffer() -> None:
 
 async def test_a_pause_at_a_quiet_moment_returns_at_once() -> None:
     ends: list[PumpEnd] = []
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
 
         async def run() -> None:
             ends.append(await pipe.pump.run())
@@ -118,7 +118,7 @@ async def test_a_pause_at_a_quiet_moment_returns_at_once() -> None:
 
 async def test_a_pause_loses_nothing_that_was_read() -> None:
     data = bytes(range(256)) * 4096
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipe.pump.run)
             nursery.start_soon(pipe.send, data)
@@ -149,7 +149,7 @@ async def test_a_pause_before_the_start_reads_nothing() -> None:
 
 
 async def test_a_hot_flow_leaves_the_others_their_turn() -> None:
-    with Pipe() as hot, Pipe() as quiet, trio.fail_after(10):
+    with Pipe() as hot, Pipe() as quiet, trio.fail_after(60):
         turns = 0
 
         async def keep_full() -> None:
@@ -173,7 +173,7 @@ async def test_a_hot_flow_leaves_the_others_their_turn() -> None:
 
 
 async def test_what_admit_holds_back_is_not_sent() -> None:
-    with Pipe(admit=lambda piece: piece[:0]) as pipe, trio.fail_after(10):
+    with Pipe(admit=lambda piece: piece[:0]) as pipe, trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(pipe.pump.run)
             await pipe.send(b"secret")
@@ -186,14 +186,14 @@ async def test_what_admit_raises_ends_the_pump() -> None:
     def refuse(_: memoryview) -> memoryview:
         raise MalformedPacket("no")
 
-    with Pipe(admit=refuse) as pipe, trio.fail_after(10):
+    with Pipe(admit=refuse) as pipe, trio.fail_after(60):
         await pipe.send(b"x")
         with pytest.raises(MalformedPacket):
             await pipe.pump.run()
 
 
 async def test_a_sink_that_is_gone_is_named() -> None:
-    with Pipe() as pipe, trio.fail_after(10):
+    with Pipe() as pipe, trio.fail_after(60):
         pipe.far.close()
         await pipe.send(b"x")
         with pytest.raises(LegClosed) as closed:

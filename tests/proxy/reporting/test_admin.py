@@ -42,7 +42,7 @@ async def serving(address: str = "127.0.0.1:0") -> AsyncIterator[Admin]:
     metrics, registry, readiness = Metrics("1.2.3"), SessionRegistry(), Ready()
     endpoint = Endpoint(admin_pages(metrics, registry, readiness), on_defect=no_defect)
     [listening] = open_admin_sockets(address)
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(endpoint.run, [listening])
             yield Admin(Client(listening.getsockname()), registry, readiness, metrics)

@@ -72,10 +72,10 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
         assert main([*health, *shown(pki.replica, "--ca", pki.stranger.file)]) == 1
         assert "see --certificate, --key, --ca and --server-name" in capsys.readouterr().err
         with pytest.raises((OSError, http.client.HTTPException)):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
 
         context = pki.client(pki.replica)
-        with urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", context=context, timeout=5) as response:
+        with urllib.request.urlopen(f"https://127.0.0.1:{port}/metrics", context=context, timeout=60) as response:
             text = response.read().decode()
         assert complaints(text) == []
         shown_metrics = samples(text)
@@ -91,7 +91,7 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
         renewed = pki.authority.issue(Role.PROXY, "renewed.example")
         put(tmp_path, pki, renewed)
         next_event(process, "reloaded")
-        with socket.create_connection(("127.0.0.1", port), timeout=5) as sock, context.wrap_socket(sock) as encrypted:
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as sock, context.wrap_socket(sock) as encrypted:
             assert encrypted.getpeercert(binary_form=True) == renewed.certificate.public_bytes(Encoding.DER)
         assert main(health) == 0
         (tmp_path / "admin.key").write_bytes(pki.source.key_file.read_bytes())
@@ -101,7 +101,7 @@ def test_health_and_sessions_ask_with_a_certificate_and_changed_files_come_into_
         path.write_text(path.read_text().replace(TABLE, "").replace(f"0.0.0.0:{port}", f"127.0.0.1:{port}"))
         assert next_event(process, "restart_needed")["detail"] == "admin: a change takes effect at the next start"
         with pytest.raises((OSError, http.client.HTTPException)):
-            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
 
 
 def test_by_its_address_it_is_asked_with_files_of_ones_own(
@@ -138,7 +138,7 @@ def test_a_scraper_that_reads_nothing_keeps_nobody_waiting(tmp_path: Path) -> No
         next_event(process, "listening")
         with clogged(("127.0.0.1", port), "/metrics"):
             for path in ("/metrics", "/sessions", "/readyz"):
-                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as response:
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=60) as response:
                     assert response.status == http.client.OK
                     assert response.read()
 

@@ -83,7 +83,7 @@ async def meet(
     """
     ours, theirs = loopback_pair()
     outcome = Outcome()
-    theirs.settimeout(10)
+    theirs.settimeout(60)
 
     def peer() -> None:
         try:
@@ -99,7 +99,7 @@ async def meet(
         except (ssl.SSLError, OSError) as error:
             outcome.peer_error = error
 
-    with trio.fail_after(10), contextlib.closing(ours), contextlib.closing(theirs):
+    with trio.fail_after(60), contextlib.closing(ours), contextlib.closing(theirs):
         ours.setblocking(False)
         engine = make_engine(ours)
         async with trio.open_nursery() as nursery:

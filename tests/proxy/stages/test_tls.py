@@ -210,7 +210,7 @@ async def test_no_ticket_is_handed_out_in_tls_1_2(pki: Pki, replica_context: Con
 )
 async def test_what_is_no_client_hello_is_not_tls(garbage: bytes, replica_context: Context) -> None:
     ours, theirs = loopback_pair()
-    with contextlib.closing(ours), contextlib.closing(theirs), trio.fail_after(10):
+    with contextlib.closing(ours), contextlib.closing(theirs), trio.fail_after(60):
         ours.setblocking(False)
         theirs.sendall(garbage)
         with pytest.raises(TlsFailed) as failed:

@@ -47,14 +47,14 @@ async def connected_pair(  # type: ignore[no-untyped-def]
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer_bytes)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer_bytes)
     ours.setblocking(False)
-    theirs.settimeout(10)
+    theirs.settimeout(60)
     engine = TlsEngine.accepting(context, ours)
     peers: list[ssl.SSLSocket] = []
 
     def dial() -> None:
         peers.append(replica(pki, version=version).wrap_socket(theirs))
 
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(trio.to_thread.run_sync, dial)
             await shake(engine, ours)
