@@ -23,6 +23,7 @@ from typing import Literal, Self
 import pymysql
 
 from testbed.flavours import Flavour
+from testbed.folders import private_folder
 from testbed.programs import Place, Program, ProgramError
 from testbed.replication import ReplicaStatus, ReplicaTls, change_source, dialect, parse_status
 from testbed.sql import SqlAccess
@@ -332,7 +333,7 @@ def option_words(options: Options) -> list[str]:
 def free_port(address: str = "127.0.0.1") -> int:
     """A TCP port that is free in this network namespace, that the kernel gives to nobody, and this function only once.
 
-    While this process lives no other one of this user chooses it either: it may be long until something listens there.
+    While this process lives no other one of this test bed chooses it: it may be long until anything listens there.
 
     Raises:
         ProgramError: there is none.
@@ -362,9 +363,10 @@ class _Claims:
             if port in taken:
                 return False
             if self._file < 0:
-                path = Path(tempfile.gettempdir()) / f"testbed-ports-{os.geteuid()}"
+                path = private_folder() / "ports"
+                path.parent.mkdir(parents=True, exist_ok=True)
                 # For good: whoever closes it gives up every lock.
-                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+                self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
             except OSError:
