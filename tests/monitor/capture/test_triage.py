@@ -1,6 +1,3 @@
-import ctypes
-import ipaddress
-import socket
 import struct
 from collections.abc import Iterator
 
@@ -17,8 +14,6 @@ from monitor.capture.triage import (
     Instruction,
     assemble_triage,
     hash_of,
-    packed,
-    reject_all,
 )
 from monitor.frames import headers
 from monitor.segments import CONTROL_FLAGS, Segment
@@ -41,10 +36,7 @@ from tests.monitor.capture.crafted import (
     tcp,
     udp,
 )
-from tests.monitor.capture.namespaces import add_pair, in_namespace
 
-ETH_P_ALL = 0x0003
-SO_ATTACH_FILTER, SO_RCVBUFFORCE = 26, 33
 PORTS = frozenset({3306, 3307})
 KEY, KEY6 = key(), key(source=SOURCE6, destination=REPLICA6)
 SETTLED = [KEY, KEY6]
@@ -441,104 +433,3 @@ def test_the_kernel_holds_back_no_packet_that_user_space_would_look_into(packet:
             frame = head + packet if link_type == 1 else packet
             if is_of_interest(frame, link_type):
                 assert passes(frame, triage(settled=[], link_type=link_type))
-
-
-def opened(interface: str, program: list[Instruction]) -> socket.socket:
-    packets = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-    packets.setblocking(False)
-    packets.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-    attach(packets, program)
-    packets.bind((interface, ETH_P_ALL))
-    return packets
-
-
-def attach(to: socket.socket, program: list[Instruction]) -> None:
-    instructions = ctypes.create_string_buffer(packed(program))
-    whole = struct.pack("@HP", len(program), ctypes.addressof(instructions))
-    to.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, whole)
-
-
-def received(packets: socket.socket) -> list[bytes]:
-    frames = []
-    while True:
-        try:
-            frames.append(packets.recv(1 << 17))
-        except BlockingIOError:
-            return frames
-
-
-@in_namespace
-def test_the_kernel_runs_it_as_the_reference_does() -> None:
-    add_pair()
-    frames = [padded(frame) for frame, _ in FRAMES.values()] + [padded(frame) for frame in OPENINGS.values()]
-    for frame, _ in FRAMES.values():
-        frames += [frame[:length] for length in range(18, len(frame), 5)]
-        for at in range(12, 54):
-            spoilt = bytearray(padded(frame))
-            spoilt[at] ^= 37 * at % 256
-            frames.append(bytes(spoilt))
-    # The near end sees what is sent; for the far end the kernel takes a tag off, and drops a frame with half a tag.
-    frames = [frame for frame in frames if frame[12:14] not in {b"\x81\x00", b"\x88\xa8"} or len(frame) >= 22]
-    for with_openings in (True, False):
-        for settled in ([], SETTLED, [*SETTLED, *(key(3306, port) for port in range(1, MOST_SETTLED_KEYS - 2))]):
-            # At such odds nothing passes by chance.
-            program = triage(settled=settled, with_openings=with_openings, sample_1_in=1 << 31)
-            with (
-                opened("near", program) as near,
-                opened("far", program) as far,
-                socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
-            ):
-                sender.bind(("near", 0))
-                for frame in frames:
-                    sender.send(frame)
-                assert received(near) == [frame for frame in frames if passes(frame, program)]
-                assert received(far) == [frame for frame in map(untagged, frames) if passes(frame, program)]
-
-
-def untagged(frame: bytes) -> bytes:
-    return frame[:12] + frame[16:] if frame[12:14] in {b"\x81\x00", b"\x88\xa8"} else frame
-
-
-@in_namespace
-def test_the_kernel_draws_lots() -> None:
-    add_pair()
-    with (
-        opened("far", triage(sample_1_in=10)) as far,
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
-    ):
-        sender.bind(("near", 0))
-        frame = ethernet(ipv4(6, tcp(payload=b"data of a table")))
-        for _ in range(4000):
-            sender.send(frame)
-        # 400 are to be expected, give or take 19.
-        assert 200 < len(received(far)) < 600
-
-
-@in_namespace
-def test_a_flood_ends_in_the_kernel() -> None:
-    add_pair()
-    program = triage(with_openings=False)
-    with (
-        opened("far", program) as far,
-        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sender,
-    ):
-        sender.bind(("near", 0))
-        for number in range(100_000):
-            address = str(ipaddress.IPv4Address(0x0B000000 + number))
-            sender.send(ethernet(ipv4(6, tcp(1024 + number % 60000, 3306, flags=SYN), source=address)))
-        assert received(far) == []
-        # The filter lives, and so does the cable.
-        sender.send(ethernet(ipv4(6, tcp(50000, 3306, b"payload"))))
-        assert len(received(far)) == 1
-
-
-def test_a_socket_without_packets_takes_it_too() -> None:
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    with near, far:
-        far.setblocking(False)
-        attach(far, triage(link_type=LINKTYPE_RAW))
-        near.send(ipv4(6, tcp(3306, 50000, b"x")))
-        assert len(received(far)) == 1
-        attach(far, reject_all())
-        near.send(ipv4(6, tcp(3306, 50000, b"x")))
-        assert received(far) == []
