@@ -30,9 +30,9 @@ ports:
   {{- if ne $values.admin.mode "loopback" }}
   - {name: binlock-admin, containerPort: {{ $values.admin.port }}}
   {{- end }}
-{{- /* None of these reads files once the proxy runs: that would judge what a reload refused to take, and end a proxy that
-       runs well with what it had. With `mtls` the command shows the proxy's own certificate at the start; later kubelet,
-       which has none, only sees that the port answers. What is on loopback the command alone reaches. */}}
+{{- /* None of these reads files once the proxy has started: that would judge what a reload refused to take, and end a
+       proxy that runs well with what it had. With `mtls` the command shows the proxy's own certificate at the start; later
+       kubelet, which has none, only sees that the port answers. What is on loopback the command alone reaches. */}}
 {{- $program := "/opt/binlock/bin/binlock-proxy" }}
 {{- range $probe := list "startupProbe" "readinessProbe" "livenessProbe" }}
 {{- $start := eq $probe "startupProbe" }}
