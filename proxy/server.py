@@ -31,6 +31,7 @@ from proxy.site import Route, Site, load_site
 from proxy.standing import fallen, worn_out
 from supervision.liveness import Pulse, keep_telling
 from supervision.notifier import Notifier
+from supervision.sockets import address_text
 
 # What the service manager calls the socket of the endpoint; the others have the names of routes.
 ADMIN_SOCKET = "admin"
@@ -129,7 +130,9 @@ class Server:
                 async with trio.open_nursery() as acceptors:
                     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
                         self._listeners.serve(prepared, acceptors, sessions, self._serve_one)
-                        log_event(logging.INFO, "listening", **self._listeners.addresses(), **self._given())
+                        admin = [*map(address_text, admin_sockets)]
+                        said = {**self._listeners.addresses(), **self._given()}
+                        log_event(logging.INFO, "listening", admin=admin, **said)
                         self._notifier.ready(self._status())
                         acceptors.start_soon(self._watch_files)
                         async for number in signals:

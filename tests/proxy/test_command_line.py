@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -169,11 +170,14 @@ def test_runs_until_it_is_told_to_stop(
 ) -> None:
     path = config(tmp_path)
     with running(path) as process:
-        assert "route_orders" in next_event(process, "listening")
+        listening = next_event(process, "listening")
+        assert "route_orders" in listening
+        [admin] = cast("list[str]", listening["admin"])
+        assert main(["health", "--admin", admin]) == 0
         assert main(["health", "--config", str(path)]) == 0
         assert main(["health", "--live", "--config", str(path)]) == 0
         assert main(["sessions", "--json", "--config", str(path)]) == 0
-        assert capsys.readouterr().out == "ready\nok\n[]\n"
+        assert capsys.readouterr().out == "ready\nready\nok\n[]\n"
         process.send_signal(number)
         assert next_event(process, "draining")["sessions"] == 0
         next_event(process, "stopped")
