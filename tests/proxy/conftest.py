@@ -1,16 +1,24 @@
 """What the tests of the proxy share."""
 
 import logging
-from collections.abc import Iterator
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+import trio
+from cryptography.hazmat.primitives.serialization import Encoding
 
+from proxy import server as server_module
 from proxy.openssl import Context, server_context
 from proxy.outcomes import ENDINGS, OBJECTIONS, REFUSALS, Reason
 from proxy.outcomes import Stage as Place
 from proxy.reporting.logs import logger
-from tests.proxy.bench import EventLog
+from tests.proxy.bench import GIVE_UP_SECONDS, EventLog
+from tests.proxy.conversations import EVENTS
+from tests.proxy.fakes import FakeSource
 from tests.proxy.pki import Pki
+from tests.proxy.running import Running
 from tests.proxy.stages.relaying import Stage
 
 
@@ -55,3 +63,28 @@ def stage() -> Iterator[Stage]:
     stage = Stage()
     yield stage
     stage.close()
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "_WATCH_SECONDS", 0.03)
+    monkeypatch.setattr(server_module, "_SUPERVISION_SECONDS", 0.02)
+
+
+@pytest.fixture
+async def running(
+    tmp_path: Path, log: EventLog, pki: Pki, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Running]:
+    """Files of a TLS route are there; nothing runs before `serving`."""
+    for name, path in (
+        ("p.crt", pki.proxy.certificate_file),
+        ("p.key", pki.proxy.key_file),
+        ("ca.crt", pki.authority.file),
+    ):
+        shutil.copy(path, tmp_path / name)
+    (tmp_path / "ca.crl").write_bytes(pki.crl.public_bytes(Encoding.PEM))
+    monkeypatch.setattr(server_module, "set_up_logging", lambda *_: None)  # the log goes to the test
+    with trio.fail_after(GIVE_UP_SECONDS):
+        source = FakeSource(stream=EVENTS)
+        async with source.listening():
+            yield Running(tmp_path, source, log)

@@ -11,9 +11,7 @@ import trio
 from proxy.outcomes import ListenError
 from proxy.server import Server
 from proxy.site import load_site
-from tests.proxy.test_server import Running, quick, running
-
-__all__ = ["quick", "running"]
+from tests.proxy.running import Running
 
 
 @pytest.fixture
