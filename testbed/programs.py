@@ -175,7 +175,7 @@ class Program:
             log.seek(self._log_start)
             return log.read().decode(errors="replace")
 
-    def wait(self, timeout: float = 30) -> int:
+    def wait(self, timeout: float = 60) -> int:
         """The exit status, once it ended by itself.
 
         Raises:
@@ -186,7 +186,7 @@ class Program:
         except subprocess.TimeoutExpired:
             raise ProgramError(self._complaint(f"still runs after {timeout} s")) from None
 
-    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
+    def wait_for(self, condition: Callable[[], bool], what: str, timeout: float = 60) -> None:
         """Poll until `condition` holds.
 
         Raises:
@@ -201,12 +201,12 @@ class Program:
                 raise TimeoutError(self._complaint(f"waited {timeout} s for {what}"))
             time.sleep(POLL_SECONDS)
 
-    def wait_for_log(self, text: str, timeout: float = 30) -> str:
+    def wait_for_log(self, text: str, timeout: float = 60) -> str:
         """The first line since the start that contains `text`, once there is one; raises as `wait_for`."""
         self.wait_for(lambda: text in self.log(), f"{text!r} in its log", timeout)
         return next(line for line in self.log().splitlines() if text in line)
 
-    def wait_for_port(self, port: int, timeout: float = 30) -> None:
+    def wait_for_port(self, port: int, timeout: float = 60) -> None:
         """Wait until something listens on a TCP port there; makes no connection. Raises as `wait_for`."""
         self.wait_for(lambda: port in listening_ports(self.pid), f"port {port} to listen", timeout)
 
@@ -214,7 +214,7 @@ class Program:
         """Send a signal; nothing happens when it has ended."""
         self._started.send_signal(number)
 
-    def terminate(self, timeout: float = 30) -> int:
+    def terminate(self, timeout: float = 60) -> int:
         """SIGTERM, and its exit status.
 
         Raises:

@@ -96,7 +96,9 @@ def test_each_trick_works_somewhere_and_is_refused(sessions: list[Connection[Any
     assert any(hits(connection, text) for connection in sessions)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(text=TEXTS)
 def test_what_is_read_hides_no_second_statement_from_any_session(sessions: list[Connection[Any]], text: bytes) -> None:
     try:

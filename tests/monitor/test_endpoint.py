@@ -81,7 +81,7 @@ def value(metrics: str, name: str) -> float:
 
 def again_let_in(pki: Pki) -> str:
     """The metrics, once the replica may read them."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + GIVE_UP_SECONDS
     while True:
         try:
             return scrape(pki, pki.replica)

@@ -21,7 +21,7 @@ from tests.integration.clients.facts import COMMAND_LINES, READERS, Client
 from tests.integration.lab import PASSWORD
 
 HERE = Path(__file__).parent
-ANSWER_SECONDS = 30
+ANSWER_SECONDS = 60
 Row = dict[str, Any]
 _FILES = {
     Client.PYTHON_MYSQL_REPLICATION: "with_pymysql.py",

@@ -249,7 +249,9 @@ def test_the_offset_of_damage_is_that_of_the_packet(tmp_path: Path) -> None:
         read(saved(tmp_path, data))
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.sampled_from([pcap(), pcapng(), pcapng(">"), COMPRESSED]), st.data())
 def test_no_damage_raises_anything_else(tmp_path: Path, whole: bytes, data: st.DataObject) -> None:
     changed = bytearray(whole)

@@ -275,7 +275,9 @@ def test_progress_is_told(tmp_path: Path) -> None:
         assert told == sorted(told)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_bulk_and_single_agree_on_anything(tmp_path: Path, data: st.DataObject) -> None:
     kinds = [
