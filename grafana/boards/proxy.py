@@ -191,7 +191,7 @@ def _streams() -> list[Json]:
             "Where each replica's stream stands",
             "The binlog file and position behind the last event that was sent: what the replica has read, not "
             "applied. Last event: when the source made it; it grows old on an idle source, too. Last sent: anything, "
-            "heartbeats included.",
+            "heartbeats included. Streams begun: in the time that is shown; a replica that stays needs one.",
             [
                 Query(f"max by ({key}) ({proxy('replica_connected')})"),
                 Query(f"max by ({key}) ({proxy('replica_binlog_file_number')})"),
@@ -200,6 +200,7 @@ def _streams() -> list[Json]:
                 Query(f"time() - max by ({key}) ({proxy('replica_last_event_timestamp_seconds')})"),
                 Query(f"time() - max by ({key}) ({proxy('replica_last_activity_timestamp_seconds')})"),
                 Query(f"max by ({key}) ({proxy('replica_delivery_lag_seconds')})"),
+                Query(f"round(sum by ({key}) ({in_range(proxy('replica_streams_total'))}))"),
             ],
             [
                 Column("route", "Route", width=110),
@@ -211,6 +212,7 @@ def _streams() -> list[Json]:
                 Column("Value #E", "Last event", unit="s", width=110),
                 Column("Value #F", "Last sent", unit="s", width=110),
                 Column("Value #G", "Delivery lag", unit="s", width=120),
+                Column("Value #H", "Streams begun", unit="none", width=130),
             ],
             sort_by="Replica",
             size=(24, 7),

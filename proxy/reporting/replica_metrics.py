@@ -26,6 +26,12 @@ class ReplicaMetrics:
             ["route", "replica"],
             registry=registry,
         )
+        self.streams = Counter(
+            f"{prefix}_replica_streams",
+            "Streams that this roster entry has begun; a replica that stays needs one.",
+            ["route", "replica"],
+            registry=registry,
+        )
         self._describe_protection(prefix, registry)
         self._describe_streams(prefix, registry)
         self._rosters: set[tuple[str, str]] = set()
@@ -126,6 +132,7 @@ class ReplicaMetrics:
                 first = min(tls.peer_chain, key=lambda certificate: certificate.not_valid_after_utc)
                 self.peer_certificate_not_after.labels(*owner, leg).set(first.not_valid_after_utc.timestamp())
                 self.peer_certificate_not_before.labels(*owner, leg).set(first.not_valid_before_utc.timestamp())
+        self.streams.labels(*owner).inc()
         for gauge in gauges:
             gauge.inc()
         try:
@@ -166,6 +173,7 @@ class ReplicaMetrics:
         for labels in rosters:
             self.connected.labels(*labels)
             self.events.labels(*labels)
+            self.streams.labels(*labels)
 
 
 def _drop(gauge: Gauge, owners: Set[tuple[str, str]]) -> None:

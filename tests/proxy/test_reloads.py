@@ -239,6 +239,7 @@ async def test_a_replica_that_is_taken_off_the_roster_is_not_shown_as_gone(runni
     running.write(running.route(lines=two))
     async with serving(running):
         assert running.metric("replica_connected", route="orders", replica="two") == 0
+        assert running.metric("replica_streams_total", route="orders", replica="two") == 0
         await running.streaming()
         running.write(running.route(lines=two.replace(PLAIN_LINE, "")))
         assert (await running.hang_up())["sessions_ended"] == 1

@@ -152,6 +152,7 @@ async def test_shows_who_is_connected_while_the_stream_runs(pki: Pki, replica_co
         assert shown["account"] == "repl"
         assert shown["server_id"] == 2
         assert bench.metric("replica_connected", route="test", replica="replica-1") == 1
+        assert bench.metric("replica_streams_total", route="test", replica="replica-1") == 1
         assert bench.metric("sessions_active", route="test") == 1
         assert shown["replica_tls_version"] == "TLSv1.3"
         protected = {
