@@ -11,7 +11,7 @@ PROXY = sorted((ROOT / "proxy").glob("**/*.py"))
 MONITOR = sorted((ROOT / "monitor").glob("**/*.py"))
 PACKAGES = ("wire", "endpoint", "proxy", "monitor", "certs", "audit", "supervision")
 SHIPPED = sorted(path for package in PACKAGES for path in (ROOT / package).glob("**/*.py"))
-MOST_LINES = 450
+MOST_LINES = 410
 
 # Where each proof is made, and nowhere else.
 PROOFS = {
