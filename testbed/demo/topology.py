@@ -16,6 +16,7 @@ import contextlib
 import dataclasses
 import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -127,9 +128,44 @@ def _start_servers(servers: Sequence[Server], stack: contextlib.ExitStack) -> No
     # Before the first is started: whatever interrupts, the stack ends those that run.
     for server in servers:
         stack.push(server)
-    with concurrent.futures.ThreadPoolExecutor(len(servers)) as threads:
-        for started in [threads.submit(server.start) for server in servers]:
-            started.result()
+    starts = _Starts()
+    try:
+        with concurrent.futures.ThreadPoolExecutor(len(servers)) as threads:
+            for started in [threads.submit(starts.run, server) for server in servers]:
+                started.result()
+    finally:
+        starts.finish()
+
+
+class _Starts:
+    """Starts side by side, of which none goes on behind `finish`.
+
+    The pool waits for threads that it knows; one that was just begun when an interruption came it may not know.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._is_over = False
+
+    def run(self, server: Server) -> None:
+        """Start one, unless it is too late."""
+        with self._changed:
+            if self._is_over:
+                return
+            self._running += 1
+        try:
+            server.start()
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def finish(self) -> None:
+        """Wait for those that have begun; no other begins any more."""
+        with self._changed:
+            self._is_over = True
+            self._changed.wait_for(lambda: not self._running)
 
 
 def _prepare_source(source: Server, sidecar_host: Host) -> None:

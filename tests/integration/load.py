@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 # One turn of one writer: its cursor, its number, the number of the turn.
 Turn = Callable[["Cursor", int, int], Any]
 _RETRY_SECONDS = 0.1
+_WINDOW_BYTES = 256 * 1024
 
 
 @contextmanager
@@ -102,8 +103,11 @@ class Gate:
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
-                near, far = self._listener.accept()[0], socket.create_connection(self._target)
+                near, far = self._listener.accept()[0], socket.socket()
                 self._sockets += [near, far]
+                # The kernel would take tens of megabytes that nobody reads.
+                far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _WINDOW_BYTES)
+                far.connect(self._target)
                 threading.Thread(target=self._move, args=(near, far, 1 << 62), daemon=True).start()
                 threading.Thread(target=self._move, args=(far, near, self._hold_after_bytes), daemon=True).start()
 

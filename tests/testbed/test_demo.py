@@ -1,3 +1,5 @@
+import concurrent.futures
+import contextlib
 import dataclasses
 import io
 import json
@@ -9,21 +11,24 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn, cast
 
 import pymysql
 import pytest
 from rich.console import Console
 
 from testbed.capture import FILE_HEADER
+from testbed.demo import topology
 from testbed.demo.__main__ import DemoError, demo_seconds, emptied
 from testbed.demo.findings import Findings, inspect
 from testbed.demo.links import Deployment, LinkState
+from testbed.demo.stopping import Interrupted
 from testbed.demo.verdict import Evidence, ReplicaEvidence, judge
 from testbed.demo.view import Moment, View, summary
 from testbed.demo.watch import PLAINTEXT, TLS, Seen
+from testbed.servers import Server
 
 NEEDLES = {"row data": b"BINLOCK-DEMO-ROW-1", "table name": b"demo_orders"}
 SOURCE, REPLICA = ("10.77.0.2", 3307), ("10.77.0.3", 50000)
@@ -376,3 +381,28 @@ def test_a_run_interrupted_while_it_starts_leaves_nothing(
     assert "Traceback" not in run.output
     assert run.left_behind() == []
     assert not list(run.folder.glob("servers/*/data"))
+
+
+def test_no_start_goes_on_behind_an_interruption(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where it comes before the pool knows the thread that it has begun."""
+    begun, ended = threading.Event(), threading.Event()
+
+    class Slow:
+        def start(self) -> None:
+            begun.set()
+            time.sleep(0.3)
+            ended.set()
+
+        def __exit__(self, *_: object) -> None:
+            assert ended.is_set()
+
+    class Interrupting(concurrent.futures.ThreadPoolExecutor):
+        def submit(self, function: Callable[..., Any], /, *arguments: Any, **_: Any) -> NoReturn:
+            threading.Thread(target=function, args=arguments).start()
+            begun.wait()
+            raise Interrupted
+
+    monkeypatch.setattr(concurrent.futures, "ThreadPoolExecutor", Interrupting)
+    with pytest.raises(Interrupted), contextlib.ExitStack() as stack:
+        topology._start_servers([cast("Server", Slow())], stack)
+    assert ended.is_set()
