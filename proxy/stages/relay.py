@@ -105,8 +105,7 @@ class BinlogRelay:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run_one, self._events, self._replica, nursery)
                 nursery.start_soon(self._run_one, self._acknowledgements, self._source, nursery)
-            if self._has_acknowledged:
-                await self._linger()
+            await self._linger()
         if self._failure is not None:
             raise self._failure
         return self._ending
@@ -121,6 +120,9 @@ class BinlogRelay:
             nursery.cancel_scope.cancel()
             return
         if end is PumpEnd.PAUSED:
+            if self._ending is not None and not self._ending.is_urgent:
+                # Who is told comes back at once, and the source then ends this connection, whatever it has not read.
+                await self._linger()
             await self._say_why()
             nursery.cancel_scope.cancel()
             return
@@ -140,8 +142,12 @@ class BinlogRelay:
             return
 
     async def _linger(self) -> None:
+        """Gives the source time to read the last acknowledgements."""
         # A source reads acknowledgements on another thread than the one that sends events and that a closed connection
         # ends. One that it has not read by then is lost, and in MariaDB the commit waits until it times out.
+        if not self._has_acknowledged:
+            return
+        self._has_acknowledged = False
         view = memoryview(bytearray(_DISCARD_BYTES))
         with trio.move_on_after(_LINGER_SECONDS), suppress(LegClosed):
             while (received := self._source.try_receive(view)) != 0:
